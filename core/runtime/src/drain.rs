@@ -1,0 +1,83 @@
+//! Leaving in order: who drains says so once, everybody else notices, and the open connections are counted.
+//!
+//! A drain refuses nothing by itself. Whether new connections are still taken meanwhile is for the one who takes them.
+
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+
+/// Makes a drain and the side of it that connections and loops hold.
+#[must_use]
+pub fn channel() -> (Drain, DrainWatch) {
+    let connections = TaskTracker::new();
+    // A closed tracker still counts; it only says that waiting for zero may end.
+    connections.close();
+    let watch = DrainWatch { begun: CancellationToken::new(), connections };
+    (Drain { watch: watch.clone() }, watch)
+}
+
+/// The side that begins the drain and waits for its end.
+#[derive(Debug)]
+pub struct Drain {
+    watch: DrainWatch,
+}
+
+/// The side that notices the drain and counts its connections. Dropping the [`Drain`] begins nothing.
+#[derive(Debug, Clone)]
+pub struct DrainWatch {
+    begun: CancellationToken,
+    connections: TaskTracker,
+}
+
+/// One open connection, from when it was taken until this is dropped.
+#[derive(Debug)]
+pub struct ConnectionGuard {
+    _counted: TaskTrackerToken,
+}
+
+impl Drain {
+    /// Begins the drain. Beginning twice is beginning once.
+    pub fn begin(&self) {
+        self.watch.begun.cancel();
+    }
+
+    /// How many guards are held now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.watch.connections.len()
+    }
+
+    /// Resolves at a moment when no guard is held, whether a drain has begun or not.
+    /// Another connection may come afterwards; then this can be awaited again.
+    pub async fn idle(&self) {
+        while self.open() > 0 {
+            self.watch.connections.wait().await;
+        }
+    }
+
+    /// Another watch of this drain.
+    #[must_use]
+    pub fn watch(&self) -> DrainWatch {
+        self.watch.clone()
+    }
+}
+
+impl DrainWatch {
+    /// Resolves when the drain begins; at once when it has begun already.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.begun.clone().cancelled_owned()
+    }
+
+    /// Whether the drain has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
+    /// Counts one more connection until the guard is dropped. Also while draining.
+    #[must_use]
+    pub fn guard(&self) -> ConnectionGuard {
+        ConnectionGuard { _counted: self.connections.token() }
+    }
+}

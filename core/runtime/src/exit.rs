@@ -1,0 +1,67 @@
+//! How a process of ours ends: 0 after a drain, 1 when it failed at its work, 2 when what it was told is wrong.
+
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+/// Why a process ends other than in order.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A flag, a variable or a file that settings name is wrong: no restart mends it. Exit code 2.
+    #[error("{}", chain(.0.as_ref()))]
+    Settings(Box<dyn Error + Send + Sync>),
+    /// It failed at its work. Exit code 1.
+    #[error("{}", chain(.0.as_ref()))]
+    Runtime(Box<dyn Error + Send + Sync>),
+}
+
+impl Failure {
+    /// Something is wrong with the settings; the error should name it, its value and what was expected.
+    pub fn settings(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Settings(error.into())
+    }
+
+    /// Something went wrong at run time.
+    pub fn runtime(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Runtime(error.into())
+    }
+
+    /// The code for the shell: 2 or 1.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 2,
+            Self::Runtime(_) => 1,
+        }
+    }
+}
+
+/// The last line of `main`: says on standard error what failed, whether or not logs are set up, and gives the code.
+#[must_use]
+pub fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // When even standard error is gone, the code still tells.
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// The error and what caused it, each once, though some errors print their cause themselves.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.ends_with(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
+}
