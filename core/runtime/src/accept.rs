@@ -100,12 +100,14 @@ impl Pressure {
     }
 
     fn log(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        let burst_goes_on = self.last_error.is_some_and(|last| now.duration_since(last) < BURST);
-        self.last_error = Some(now);
-        if !burst_goes_on {
+        if self.begins_a_burst(Instant::now()) {
             warn!(%error, "Can't accept connections for now; trying again until it works");
         }
+    }
+
+    fn begins_a_burst(&mut self, now: Instant) -> bool {
+        let before = self.last_error.replace(now);
+        before.is_none_or(|before| now.duration_since(before) >= BURST)
     }
 }
 
@@ -130,3 +132,6 @@ fn concerns_one_connection(error: &io::Error) -> bool {
             | Errno::TIMEDOUT
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,3 +172,6 @@ fn with(mut response: Response<Full<Bytes>>, name: HeaderName, value: &'static s
 fn one_line(reason: &str) -> String {
     reason.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests;

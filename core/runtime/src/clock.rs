@@ -131,3 +131,88 @@ impl ManualState {
         self.at + self.since.map(|since| since.elapsed()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn after(seconds: u64) -> SystemTime {
+        START + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_system_clock_is_the_systems() {
+        let (before, now, later) = (SystemTime::now(), Clock::system().now(), SystemTime::now());
+        assert!(before <= now && now <= later);
+    }
+
+    #[test]
+    fn a_manual_clock_stands_until_it_is_moved() {
+        let manual = ManualClock::new(after(10));
+        let clock = manual.clock();
+        assert_eq!(clock.now(), after(10));
+        manual.advance(Duration::from_secs(5));
+        assert_eq!(clock.clone().now(), after(15));
+        manual.clone().set(after(3));
+        assert_eq!(clock.now(), after(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_running_clock_goes_with_tokios_time() {
+        let manual = ManualClock::running(after(10));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(manual.now(), after(70));
+        manual.set(after(5));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(manual.clock().now(), after(6));
+    }
+
+    #[test]
+    fn ticks_are_coarse_far_away_and_end_at_the_deadline() {
+        let tick = |seconds: f64| tick(Duration::from_secs_f64(seconds)).as_secs_f64();
+        for (left, expected) in [(86_400.0, 30.0), (300.0, 30.0), (100.0, 10.0), (5.0, 1.0), (1.0, 1.0), (0.25, 0.25)] {
+            assert!((tick(left) - expected).abs() < 1e-9, "{left}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sleeps_until_the_deadline_and_no_longer() {
+        let clock = ManualClock::running(START).clock();
+        clock.sleep_until_wall(after(4 * 3600)).await;
+        let late = clock.now().duration_since(after(4 * 3600)).unwrap();
+        assert!(late < Duration::from_millis(10), "{late:?}");
+
+        let before = Instant::now();
+        clock.sleep_until_wall(after(3600)).await;
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leap_of_the_clock_is_noticed_at_the_next_tick() {
+        let manual = ManualClock::running(START);
+        let clock = manual.clock();
+        let sleeper = tokio::spawn(async move { clock.sleep_until_wall(after(4 * 3600)).await });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+
+        // The machine was suspended for a night: timers have not moved.
+        manual.advance(Duration::from_secs(8 * 3600));
+        let woken = Instant::now();
+        sleeper.await.unwrap();
+        assert!(woken.elapsed() <= Duration::from_secs(31), "{:?}", woken.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_makes_the_sleep_longer() {
+        let manual = ManualClock::running(after(600));
+        let clock = manual.clock();
+        let begun = Instant::now();
+        let sleeper = tokio::spawn(async move { clock.sleep_until_wall(after(1200)).await });
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        manual.set(START);
+        sleeper.await.unwrap();
+        assert!(manual.now() >= after(1200));
+        assert!(begun.elapsed() >= Duration::from_secs(1300));
+    }
+}

@@ -81,3 +81,68 @@ impl DrainWatch {
         ConnectionGuard { _counted: self.connections.token() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn is_pending(future: impl Future) -> bool {
+        timeout(Duration::from_secs(3600), future).await.is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_notices_the_beginning_also_who_comes_late() {
+        let (drain, watch) = channel();
+        let other = watch.clone();
+        assert!(!watch.is_draining());
+        assert!(is_pending(watch.draining()).await);
+
+        let waiting = tokio::spawn(watch.draining());
+        drain.begin();
+        drain.begin();
+        waiting.await.unwrap();
+        other.draining().await;
+        drain.watch().draining().await;
+        assert!(other.is_draining());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_that_is_dropped_has_not_begun() {
+        let (drain, watch) = channel();
+        drop(drain);
+        assert!(is_pending(watch.draining()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn guards_are_counted_until_they_are_dropped() {
+        let (drain, watch) = channel();
+        drain.idle().await;
+        let (first, second) = (watch.guard(), watch.clone().guard());
+        assert_eq!(drain.open(), 2);
+        drop(first);
+        assert_eq!(drain.open(), 1);
+        assert!(is_pending(drain.idle()).await);
+        drop(second);
+        drain.idle().await;
+        assert_eq!(drain.open(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_taken_while_draining_is_waited_for_too() {
+        let (drain, watch) = channel();
+        let first = watch.guard();
+        drain.begin();
+        let mut idle = std::pin::pin!(drain.idle());
+        assert!(is_pending(idle.as_mut()).await);
+        // The first ends and the next begins before the one who waits has had its turn.
+        drop(first);
+        let second = watch.guard();
+        assert!(is_pending(idle.as_mut()).await);
+        drop(second);
+        idle.await;
+    }
+}

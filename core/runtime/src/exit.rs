@@ -65,3 +65,31 @@ fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen;
+
+    #[test]
+    fn wrong_settings_are_two_and_failures_one() {
+        assert_eq!(Failure::settings("KITH_PORT").code(), 2);
+        assert_eq!(Failure::runtime("the store is gone").code(), 1);
+        let code = |result| format!("{:?}", finish(result));
+        assert_eq!(code(Ok(())), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code(Err(Failure::settings("KITH_PORT"))), format!("{:?}", ExitCode::from(2)));
+    }
+
+    #[test]
+    fn says_every_cause_once() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let cause = || io::Error::other("the port is taken");
+        let silent = Failure::runtime(listen::BindError { address, source: cause() });
+        assert_eq!(silent.to_string(), "can't listen on 127.0.0.1:1: the port is taken");
+
+        #[derive(Debug, thiserror::Error)]
+        #[error("bad start: {0}")]
+        struct Talkative(#[from] io::Error);
+        assert_eq!(Failure::runtime(Talkative(cause())).to_string(), "bad start: the port is taken");
+    }
+}

@@ -128,3 +128,77 @@ fn is_family_missing(error: &io::Error) -> bool {
 fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    fn loopback(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    #[tokio::test]
+    async fn both_families_share_the_port_that_was_chosen() {
+        for reach in [Reach::LoopbackOnly, Reach::Any] {
+            let bound = bind_all(0, reach).unwrap();
+            assert_eq!(bound.listeners.len(), bound.addresses.len());
+            let port = bound.addresses[0].port();
+            assert_ne!(port, 0);
+            assert_eq!(bound.addresses[0], SocketAddr::new(reach.v4().into(), port));
+            assert_eq!(bound.addresses[1], SocketAddr::new(reach.v6().into(), port));
+            for (listener, address) in bound.listeners.iter().zip(&bound.addresses) {
+                assert_eq!(listener.local_addr().unwrap(), *address);
+                let dial = if address.is_ipv4() { loopback(port) } else { (Ipv6Addr::LOCALHOST, port).into() };
+                let client = TcpStream::connect(dial).await.unwrap();
+                // Accepted by the socket of its own family, from an address of that family.
+                let (_, peer) = listener.accept().await.unwrap();
+                assert_eq!(peer, client.local_addr().unwrap());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_that_names_the_address() {
+        let taken = bind(loopback(0), 1).unwrap().into_std().unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind(address, 1).unwrap_err();
+        assert_eq!(error.address, address);
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(error.to_string(), format!("can't listen on {address}"));
+        assert!(bind_all(address.port(), Reach::Any).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_only_ipv6_has_taken_is_an_error_too() {
+        let taken = bind((Ipv6Addr::LOCALHOST, 0).into(), 1).unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind_all(address.port(), Reach::LoopbackOnly).unwrap_err();
+        assert_eq!(error.address, address);
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn a_port_is_free_again_while_its_old_connections_time_out() {
+        let listener = bind(loopback(0), 1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        // Whoever closes first keeps the port in TIME_WAIT: here it is the server.
+        drop(listener.accept().await.unwrap());
+        let end = tokio::io::AsyncReadExt::read(&mut client, &mut [0]).await.unwrap();
+        assert_eq!(end, 0);
+        drop((client, listener));
+        bind(address, 1).unwrap();
+    }
+
+    #[test]
+    fn only_a_missing_family_is_tolerated() {
+        let missing = |errno: Errno| is_family_missing(&io::Error::from(errno));
+        assert!(missing(Errno::AFNOSUPPORT));
+        assert!(missing(Errno::ADDRNOTAVAIL));
+        assert!(!missing(Errno::ADDRINUSE));
+        assert!(!missing(Errno::ACCESS));
+        assert!(!is_family_missing(&io::Error::other("no number")));
+    }
+}

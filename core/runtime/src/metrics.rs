@@ -143,3 +143,6 @@ impl<const N: usize> EncodeLabelSet for Labels<N> {
         pairs.as_slice().encode(encoder)
     }
 }
+
+#[cfg(test)]
+mod tests;

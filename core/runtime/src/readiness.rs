@@ -92,3 +92,45 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_begins_closed_and_says_why() {
+        let readiness = Readiness::new();
+        assert_eq!(readiness.report(), Ok(()));
+        let svid = readiness.gate("svid", "no SVID yet");
+        let mesh = readiness.gate("mesh_file", "not read yet");
+        let both = vec![("svid", "no SVID yet".to_owned()), ("mesh_file", "not read yet".to_owned())];
+        assert_eq!(readiness.report(), Err(both));
+
+        svid.ready();
+        assert_eq!(readiness.report(), Err(vec![("mesh_file", "not read yet".to_owned())]));
+        mesh.clone().ready();
+        assert_eq!(readiness.clone().report(), Ok(()));
+    }
+
+    #[test]
+    fn a_gate_may_close_again_for_another_reason_and_outlives_its_owner() {
+        let readiness = Readiness::new();
+        let gate = readiness.gate("svid", "no SVID yet");
+        gate.ready();
+        gate.not_ready("expired");
+        gate.not_ready("expired 5 minutes ago");
+        drop(gate);
+        assert_eq!(readiness.report(), Err(vec![("svid", "expired 5 minutes ago".to_owned())]));
+    }
+
+    #[test]
+    fn shutting_down_is_not_ready_at_once_and_for_good() {
+        let readiness = Readiness::new();
+        let gate = readiness.gate("svid", "no SVID yet");
+        readiness.shutting_down();
+        let unready = readiness.report().unwrap_err();
+        assert_eq!(unready.first(), Some(&("shutdown", "draining".to_owned())));
+        gate.ready();
+        assert_eq!(readiness.report(), Err(vec![("shutdown", "draining".to_owned())]));
+    }
+}

@@ -28,3 +28,19 @@ impl Termination {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn signals_that_came_before_anybody_waited_are_not_lost() {
+        let mut termination = Termination::catch().unwrap();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        assert_eq!(termination.requested().await, "SIGTERM");
+        kill_process(getpid(), Signal::INT).unwrap();
+        assert_eq!(termination.requested().await, "SIGINT");
+    }
+}

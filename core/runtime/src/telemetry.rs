@@ -91,3 +91,86 @@ impl fmt::Display for LogFormat {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{debug, info, subscriber::DefaultGuard, warn};
+
+    use super::*;
+
+    /// What this thread logs while the guard lives.
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        fn begin(filter: &str, format: LogFormat) -> (Self, DefaultGuard) {
+            let captured = Self::default();
+            let writer = captured.clone();
+            let subscriber = subscriber(filter, format, false, move || writer.clone()).unwrap();
+            (captured, tracing::subscriber::set_default(subscriber))
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn text_is_a_sentence_with_its_fields() {
+        let (log, _guard) = Captured::begin("info", LogFormat::Text);
+        info!(left = 3, "Renewed the SVID");
+        debug!("Not asked for");
+        let text = log.text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("INFO") && text.contains("Renewed the SVID left=3"), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_with_its_fields_at_the_top() {
+        let (log, _guard) = Captured::begin("warn,kith_runtime=debug", LogFormat::Json);
+        warn!(peer = "a \"quoted\" name\n", "Refused");
+        debug!("Asked for by its module");
+        let text = log.text();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        let first = text.lines().next().unwrap();
+        assert!(first.starts_with("{\"timestamp\":\"20") && first.ends_with('}'), "{first}");
+        for field in [r#""level":"WARN""#, r#""message":"Refused""#, r#""peer":"a \"quoted\" name\n""#] {
+            assert!(first.contains(field), "{field} in {first}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        let Err(error) = subscriber("info,kith=loud", LogFormat::Text, false, io::sink) else { panic!("accepted") };
+        let text = error.to_string();
+        assert!(text.contains("'info,kith=loud'") && text.contains("expected a level"), "{text}");
+    }
+
+    #[test]
+    fn a_process_has_one_log() {
+        // Other tests don't set the process's own, only their thread's.
+        init("off", LogFormat::Text).unwrap();
+        assert!(matches!(init("off", LogFormat::Json), Err(TelemetryError::AlreadySet)));
+    }
+
+    #[test]
+    fn formats_are_read_as_they_are_printed() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        let error = "xml".parse::<LogFormat>().unwrap_err();
+        assert_eq!(error.to_string(), "'xml' is no log format; expected 'text' or 'json'");
+    }
+}
