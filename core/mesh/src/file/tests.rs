@@ -236,6 +236,10 @@ fn a_policy_selects_somebody() {
     refused("{workloads: [a]}", "{workloads: [a, c]}", "unknown_workload", message);
     assert_eq!(error("{workloads: [a]}", "{namespace: shopp}").as_str(), "unknown_namespace");
     assert_eq!(error("{workloads: [a]}", "everywhere").as_str(), "syntax");
+    // A namespace of another trust domain is another namespace.
+    let partner = "kind: foreign\n    spiffe_id: spiffe://partner.example/ns/lab/sa/b";
+    let text = RIGHT.replace("kind: plain", partner).replace("{workloads: [a]}", "{namespace: lab}");
+    assert_eq!(MeshFile::parse(&text).unwrap_err().as_str(), "unknown_namespace");
 }
 
 #[test]

@@ -121,6 +121,13 @@ services:
 }
 
 #[test]
+fn a_service_without_a_ready_endpoint_is_known_and_leads_nowhere() {
+    let services = "services: [{name: s, addresses: [10.1.0.1], ports: [{port: 80}]}]";
+    let mesh = MeshFile::parse(&format!("trust_domain: a\nmesh_networks: [10.0.0.0/8]\n{services}\n")).unwrap();
+    reaches(&mesh, "10.1.0.1:80", &[]);
+}
+
+#[test]
 fn an_endpoint_given_as_a_meshed_workloads_address_stays_meshed() {
     let text = "
 trust_domain: example.org
