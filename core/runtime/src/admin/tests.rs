@@ -21,10 +21,13 @@ struct Served {
 }
 
 fn start() -> Served {
+    start_with(Registry::new())
+}
+
+fn start_with(mut registry: Registry) -> Served {
     let listener = listen::bind((Ipv4Addr::LOCALHOST, 0).into(), 128).unwrap();
     let address = listener.local_addr().unwrap();
     let readiness = Readiness::new();
-    let mut registry = Registry::new();
     let errors = registry.counter(&names::ACCEPT_ERRORS);
     let (shut_down, ended) = oneshot::channel();
     let shutdown = async { ended.await.unwrap() };
@@ -136,6 +139,22 @@ async fn a_dribbling_client_is_closed_at_the_deadline() {
     assert!(begun.elapsed() >= HEAD_DEADLINE, "{:?}", begun.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_closed_at_the_deadline() {
+    let mut registry = Registry::new();
+    // A page that no kernel's buffers hold.
+    let rules = registry.counters(&names::POLICY_DECISIONS);
+    for number in 0..1000 {
+        let _ = rules.with([&format!("{number:032000}"), "allow"]);
+    }
+    let served = start_with(registry);
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: kith\r\n\r\n").await.unwrap();
+    sleep(EXCHANGE_DEADLINE * 2).await;
+    let answer = read_all(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.ends_with("# EOF\n"));
+}
+
 #[tokio::test]
 async fn an_endless_head_is_refused() {
     let served = start();
@@ -148,6 +167,8 @@ async fn an_endless_head_is_refused() {
         sent += line.len();
         assert!(sent < 64 * 1024 * 1024, "still reading");
     }
+    let long = format!("GET /livez HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(MAX_HEAD));
+    assert_eq!(exchange(served.address, long.as_bytes()).await.get(..12), Some("HTTP/1.1 431"));
     let many = format!("GET /livez HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
     assert_eq!(exchange(served.address, many.as_bytes()).await.get(..12), Some("HTTP/1.1 431"));
 }
@@ -178,14 +199,17 @@ async fn more_connections_than_slots_are_closed_until_one_is_free() {
 }
 
 #[tokio::test]
-async fn the_end_waits_for_answers_but_not_for_silence() {
+async fn the_end_does_not_wait_for_who_has_not_asked() {
     let served = start();
     let mut silent = TcpStream::connect(served.address).await.unwrap();
-    // Once a later connection has been answered, the silent one is being served.
+    let mut halfway = TcpStream::connect(served.address).await.unwrap();
+    halfway.write_all(b"GET /li").await.unwrap();
+    // Once a later connection has been answered, these two are being served.
     assert_eq!(get(served.address, "/livez").await.0, "200 OK");
     served.shut_down.send(()).unwrap();
     timeout(HEAD_DEADLINE / 2, served.serving).await.unwrap().unwrap();
     assert_eq!(read_all(&mut silent).await, "");
+    assert_eq!(read_all(&mut halfway).await, "");
     let refused = TcpStream::connect(served.address).await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 }
