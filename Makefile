@@ -1,0 +1,37 @@
+# The two commands: `make demo` and `make test`. Everything they build or install for themselves goes to the cache.
+KITH_CACHE ?= $(HOME)/.cache/kith
+# Build output belongs to one set of dependencies and one compiler.
+BUILD_KEY := $(shell { cat Cargo.lock; rustc --version 2>/dev/null; } | sha256sum | cut -c1-16)
+export KITH_CACHE
+export CARGO_TARGET_DIR ?= $(KITH_CACHE)/target-$(BUILD_KEY)
+export PATH := $(KITH_CACHE)/tools/bin:$(PATH):/usr/sbin:/sbin
+STAGE := .ci/stage
+
+.PHONY: demo test audit release
+
+## Shows the main job with real applications and a real capture.
+demo:
+	@$(STAGE) setup .ci/setup test
+	@$(STAGE) build cargo build --quiet --profile demo -p kith-proxy -p kith-ca-agent -p kith-tests --bins
+	@$(CARGO_TARGET_DIR)/demo/kith-demo
+
+## Everything that must hold before a change lands.
+test:
+	@$(STAGE) setup .ci/setup test
+	@$(STAGE) format cargo fmt --all --check
+	@$(STAGE) deny cargo deny --log-level error check bans licenses sources
+	@$(STAGE) build cargo build --workspace --all-targets --quiet
+	@$(STAGE) tests cargo nextest run --workspace
+	@$(STAGE) doctests cargo test --workspace --doc --quiet
+	@$(STAGE) lint cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@$(STAGE) docs env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+## Known vulnerabilities, where their database can be reached.
+audit:
+	@.ci/setup test
+	cargo deny check advisories
+
+## Optimised programs.
+release:
+	@.ci/setup build
+	cargo build --release -p kith-proxy -p kith-ca-agent
