@@ -80,6 +80,8 @@ pub enum PlainReason {
     PlainWorkload,
     /// The workload skips the port.
     SkippedPort,
+    /// The port is the sidecar's own, which it does not capture.
+    SidecarPort,
     /// A policy states DISABLE for the port.
     ModeDisable,
 }
@@ -93,6 +95,7 @@ impl PlainReason {
             Self::ExceptNetwork => "except_network",
             Self::PlainWorkload => "plain_workload",
             Self::SkippedPort => "skipped_port",
+            Self::SidecarPort => "sidecar_port",
             Self::ModeDisable => "mode_disable",
         }
     }

@@ -142,12 +142,16 @@ impl Mesh {
     }
 }
 
+/// The sidecar's own ports, which capture leaves alone in every pod: whoever scrapes metrics there speaks to the sidecar.
+const SIDECAR_PORTS: std::ops::RangeInclusive<u16> = 15020..=15022;
+
 impl Workload {
     /// How one of its ports is reached. Modes are enforced by sidecars, so a foreign workload has none.
     pub(crate) fn reach(&self, port: u16) -> Reach {
         let protocol = match &self.kind {
             Kind::Plain => return Reach::Plain(PlainReason::PlainWorkload),
             _ if self.skipped_ports.contains(&port) => return Reach::Plain(PlainReason::SkippedPort),
+            Kind::Meshed if SIDECAR_PORTS.contains(&port) => return Reach::Plain(PlainReason::SidecarPort),
             Kind::Meshed if self.inbound.mode(port) == Mode::Disable => return Reach::Plain(PlainReason::ModeDisable),
             Kind::Meshed => Protocol::Kith,
             Kind::Foreign { alpn } => Protocol::Foreign { alpn: Arc::clone(alpn) },

@@ -1,0 +1,207 @@
+//! The composition of a running sidecar: bind early, serve when certified, drain at the end.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+
+use kith_runtime::{
+    accept,
+    clock::Clock,
+    drain,
+    exit::Failure,
+    listen::{self, Bound, Reach},
+    metrics::Registry,
+    process,
+    readiness::Readiness,
+    signals::Termination,
+    telemetry,
+};
+use tokio::net::TcpStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info};
+
+use crate::{
+    access_log::AccessLog,
+    config::{AccessLogTarget, RunConfig, SvidConfig},
+    discovery::StaticFile,
+    identity, inbound,
+    load::EndpointLoad,
+    metrics::Metrics,
+    outbound,
+    outcome::Connections,
+    self_check::{self, SelfCheck},
+    sidecar::Sidecar,
+    status, svid, termination,
+    transport::addrs::OwnAddresses,
+};
+
+/// Runs the sidecar until it is told to end and has drained.
+///
+/// # Errors
+/// When a setting is wrong, or a port is taken.
+pub fn run(config: RunConfig) -> Result<(), Failure> {
+    telemetry::init(&config.logs.log, config.logs.log_format).map_err(Failure::settings)?;
+    config.capture.check().map_err(Failure::settings)?;
+    config.identity.check().map_err(Failure::settings)?;
+    process::harden().map_err(Failure::runtime)?;
+    block_on(serve(config))
+}
+
+/// Obtains an SVID, writes it to files and keeps it renewed until told to end.
+///
+/// # Errors
+/// When a setting is wrong, or the files can't be written.
+pub fn svid(config: SvidConfig) -> Result<(), Failure> {
+    telemetry::init(&config.logs.log, config.logs.log_format).map_err(Failure::settings)?;
+    process::harden().map_err(Failure::runtime)?;
+    block_on(svid::run(config.svid))
+}
+
+/// Runs a command on a runtime of its own.
+///
+/// # Errors
+/// What the command yields.
+pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Runtime::new().map_err(Failure::runtime)?.block_on(command)
+}
+
+/// Every listening socket of the process.
+struct Ports {
+    outbound: Bound,
+    inbound: Bound,
+    admin: Bound,
+    status: Bound,
+}
+
+impl Ports {
+    fn bind(config: &RunConfig) -> Result<Self, Failure> {
+        let bind = |port, reach| listen::bind_all(port, reach).map_err(Failure::runtime);
+        Ok(Self {
+            outbound: bind(config.capture.outbound_port, Reach::LoopbackOnly)?,
+            inbound: bind(config.capture.inbound_port, Reach::Any)?,
+            admin: bind(config.capture.admin_port, Reach::Any)?,
+            status: bind(config.capture.status_port, Reach::Any)?,
+        })
+    }
+
+    fn numbers(&self) -> BTreeSet<u16> {
+        let all = [&self.outbound, &self.inbound, &self.admin, &self.status];
+        all.into_iter().flat_map(|bound| &bound.addresses).map(SocketAddr::port).collect()
+    }
+}
+
+async fn serve(config: RunConfig) -> Result<(), Failure> {
+    let mut termination = Termination::catch().map_err(Failure::runtime)?;
+    let ports = Ports::bind(&config)?;
+    let own_ports = ports.numbers();
+    let clock = Clock::system();
+    let readiness = Readiness::new();
+    let mut registry = Registry::new();
+    let metrics = Metrics::register(&mut registry);
+    let (drain, draining) = drain::channel();
+    let log = match config.access_log {
+        AccessLogTarget::Stdout => AccessLog::to(std::io::stdout()),
+        AccessLogTarget::Off => AccessLog::off(),
+    };
+    let connections = Connections::new(clock.clone(), draining, metrics.clone(), log.clone());
+    let end = CancellationToken::new();
+
+    let own = OwnAddresses::default();
+    own.refresh();
+    let gate = readiness.gate("mesh", "the mesh file has not been read yet");
+    let trust_domain = config.identity.trust_domain.clone();
+    let (mut file, discovery) = StaticFile::new(config.mesh_file, trust_domain, own.clone(), metrics.clone(), gate);
+    match file.read_first() {
+        // Without mesh networks nothing would be ours: that is a setting, and no later edit should be waited for.
+        Err(error) if error.is_about_mesh_networks() => return Err(Failure::settings(error)),
+        // Else a file that is not there or wrong makes us not ready, and is read again.
+        _ => {}
+    }
+
+    let surroundings = identity::Surroundings {
+        clock: clock.clone(),
+        metrics: identity::Metrics::register(&mut registry),
+        gate: readiness.gate("svid", "no SVID yet"),
+        shutdown: end.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let identity = identity::start(config.identity, surroundings).map_err(Failure::settings)?;
+
+    let self_check = SelfCheck::new(config.capture.self_check_port);
+    let capture_gate = readiness.gate("capture", "capture has not been probed yet");
+    let families = self_check::families(&ports.outbound.addresses);
+
+    let sidecar = Arc::new(Sidecar {
+        credentials: identity.credentials.clone(),
+        discovery,
+        own,
+        load: EndpointLoad::default(),
+        connections: connections.clone(),
+        metrics: metrics.clone(),
+        self_check: self_check.clone(),
+        settings: config.connections,
+        patience: config.patience,
+        transport: config.transport,
+        capture_ports: [config.capture.outbound_port, config.capture.inbound_port],
+        clock: clock.clone(),
+        abort: CancellationToken::new(),
+    });
+
+    let tasks = TaskTracker::new();
+    let admin_errors = metrics.accept_errors.clone();
+    let admin = kith_runtime::admin::serve(
+        ports.admin.listeners,
+        readiness.clone(),
+        Arc::new(registry),
+        admin_errors,
+        end.clone().cancelled_owned(),
+    );
+    tasks.spawn(admin);
+    let sources = status::Sources {
+        credentials: identity.credentials,
+        identity: identity.state,
+        connections,
+        readiness: readiness.clone(),
+        clock,
+        accept_errors: metrics.accept_errors.clone(),
+    };
+    tasks.spawn(log_end(status::serve(ports.status.listeners, config.status, sources, end.clone())));
+    tokio::spawn(file.keep_current());
+    let handlers = TaskTracker::new();
+    accept_all(ports.outbound, &sidecar, &handlers, &end, outbound::handle);
+    accept_all(ports.inbound, &sidecar, &handlers, &end, inbound::handle);
+    tokio::spawn(self_check.run(families, capture_gate, metrics));
+    info!(version = env!("CARGO_PKG_VERSION"), "The sidecar accepts connections");
+
+    let signal = termination.requested().await;
+    info!(signal, "Asked to end");
+    termination::drain(&drain, &readiness, &own_ports, config.drain_bound).await;
+    sidecar.abort.cancel();
+    end.cancel();
+    tasks.close();
+    handlers.close();
+    handlers.wait().await;
+    tasks.wait().await;
+    log.finish();
+    Ok(())
+}
+
+/// The sidecar's job is connections: it does not end because nobody can ask about them any more.
+async fn log_end(status: impl Future<Output = Result<(), status::ServeError>>) {
+    if let Err(error) = status.await {
+        error!(%error, "The status service has ended; connections go on");
+    }
+}
+
+/// The accept loops of one direction. Both directions are served until the very end, draining or not.
+fn accept_all<H, F>(bound: Bound, sidecar: &Arc<Sidecar>, handlers: &TaskTracker, end: &CancellationToken, handle: H)
+where
+    H: Fn(Arc<Sidecar>, TcpStream, SocketAddr) -> F + Copy + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    for listener in bound.listeners {
+        let (sidecar, handlers) = (Arc::clone(sidecar), handlers.clone());
+        let (errors, end) = (sidecar.metrics.accept_errors.clone(), end.clone().cancelled_owned());
+        tokio::spawn(accept::serve(listener, errors, end, move |stream, client| {
+            handlers.spawn(handle(Arc::clone(&sidecar), stream, client));
+        }));
+    }
+}
