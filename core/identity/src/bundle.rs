@@ -27,7 +27,7 @@ pub enum BundleError {
     /// An entry is no certificate.
     #[error("the trust bundle holds something that is no X.509 certificate")]
     NotACertificate,
-    /// An entry is no CA certificate.
+    /// An entry is no CA certificate, or says that it may not sign certificates.
     #[error("the trust bundle holds a certificate that is no CA")]
     NotACa,
 }
@@ -78,10 +78,12 @@ fn check_authority(der: &[u8]) -> Result<(), BundleError> {
     let Ok(([], cert)) = X509Certificate::from_der(der) else {
         return Err(BundleError::NotACertificate);
     };
-    match cert.basic_constraints() {
-        Ok(Some(constraints)) if constraints.value.ca => Ok(()),
-        _ => Err(BundleError::NotACa),
-    }
+    let is_ca = matches!(cert.basic_constraints(), Ok(Some(constraints)) if constraints.value.ca);
+    let may_sign = match cert.key_usage() {
+        Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
+        Err(_) => false,
+    };
+    if is_ca && may_sign { Ok(()) } else { Err(BundleError::NotACa) }
 }
 
 /// The trust bundles of every trust domain that we know, with the sequence number under which they were published.

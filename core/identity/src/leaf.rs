@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, ParsedExtension, X509Certificate, X509Extension};
 
 use crate::{IdError, Serial, SpiffeId};
 
@@ -25,7 +25,8 @@ pub struct Leaf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeafError {
-    /// Not DER, not version 3, an extension twice, or a name that does not decode.
+    /// Not DER, not version 3, a serial number that is not positive, an extension twice or of unknown meaning and
+    /// critical, or a name that does not decode.
     #[error("the certificate is malformed")]
     Malformed,
     /// basicConstraints says CA.
@@ -81,7 +82,7 @@ impl Leaf {
         let cert = parse_whole(der)?;
         // An extension twice could be read one way here and another way elsewhere.
         cert.extensions_map().map_err(|_| LeafError::Malformed)?;
-        if cert.extensions().iter().any(|e| matches!(e.parsed_extension(), ParsedExtension::ParseError { .. })) {
+        if cert.extensions().iter().any(is_unreadable) {
             return Err(LeafError::Malformed);
         }
         check_basic_constraints(&cert)?;
@@ -89,7 +90,7 @@ impl Leaf {
         check_ext_key_usage(&cert)?;
         Ok(Self {
             id: the_one_uri_san(&cert)?,
-            serial: Serial::from_bytes(cert.raw_serial()).map_err(|_| LeafError::Malformed)?,
+            serial: serial(cert.raw_serial())?,
             not_before: system_time(cert.validity().not_before)?,
             not_after: system_time(cert.validity().not_after)?,
             public_key: cert.public_key().raw.to_vec(),
@@ -101,6 +102,15 @@ fn parse_whole(der: &[u8]) -> Result<X509Certificate<'_>, LeafError> {
     match X509Certificate::from_der(der) {
         Ok(([], cert)) if cert.version().0 == 2 => Ok(cert),
         _ => Err(LeafError::Malformed),
+    }
+}
+
+/// A critical extension of unknown meaning could take back everything else that the certificate says (RFC 5280 §4.2).
+fn is_unreadable(extension: &X509Extension<'_>) -> bool {
+    match extension.parsed_extension() {
+        ParsedExtension::ParseError { .. } => true,
+        ParsedExtension::UnsupportedExtension { .. } => extension.critical,
+        _ => false,
     }
 }
 
@@ -141,6 +151,14 @@ fn the_one_uri_san(cert: &X509Certificate<'_>) -> Result<SpiffeId, LeafError> {
         }
     }
     uri.ok_or(LeafError::NoUriSan)?.parse().map_err(LeafError::SpiffeId)
+}
+
+/// A negative number would share the bytes of a positive one, and so be revoked in its place.
+fn serial(integer: &[u8]) -> Result<Serial, LeafError> {
+    match integer.first() {
+        Some(sign) if sign & 0x80 == 0 => Serial::from_bytes(integer).map_err(|_| LeafError::Malformed),
+        _ => Err(LeafError::Malformed),
+    }
 }
 
 fn system_time(time: ASN1Time) -> Result<SystemTime, LeafError> {
