@@ -57,6 +57,9 @@ impl Credentials {
 
     /// Publishes an SVID with trust bundles, if a peer that has the same bundles would accept it now.
     ///
+    /// Whoever publishes both here and by [`Credentials::publish_bundles`] does so from one task: the bundles given last
+    /// are the ones that count.
+    ///
     /// # Errors
     /// When a peer would not, or the key does not fit.
     pub fn publish(&self, svid: X509Svid, bundles: TrustBundles, now: SystemTime) -> Result<(), PublishError> {
@@ -65,8 +68,8 @@ impl Credentials {
         if let [leaf, rest @ ..] = chain.as_slice() {
             verify(leaf, rest, now, &trust)?;
         }
-        let material = Material::new(Arc::new(svid), trust, self.next_generation())?;
-        self.0.send_replace(Some(Arc::new(material)));
+        let material = Material::new(Arc::new(svid), trust, 0)?;
+        self.replace(|_| Some(material));
         Ok(())
     }
 
@@ -79,20 +82,23 @@ impl Credentials {
     /// When a bundle is not usable.
     pub fn publish_bundles(&self, bundles: TrustBundles) -> Result<(), PublishError> {
         let trust = Arc::new(Trust::new(bundles, Revocations::default())?);
-        let generation = self.next_generation();
-        self.0.send_if_modified(|current| {
-            let changed = current.as_ref().map(|material| Arc::new(material.with_trust(trust, generation)));
-            let any = changed.is_some();
-            if any {
-                *current = changed;
-            }
-            any
-        });
+        self.replace(|current| current.map(|material| material.with_trust(trust, 0)));
         Ok(())
     }
 
-    fn next_generation(&self) -> u64 {
-        self.0.borrow().as_ref().map_or(1, |material| material.generation() + 1)
+    /// Puts in place what `next` makes of the snapshot that is there, under the generation after that one's: one step,
+    /// so that of two publications at once neither is lost and no generation is used twice.
+    fn replace(&self, next: impl FnOnce(Option<&Material>) -> Option<Material>) {
+        self.0.send_if_modified(|current| {
+            let generation = current.as_ref().map_or(1, |material| material.generation() + 1);
+            match next(current.as_deref()) {
+                Some(material) => {
+                    *current = Some(Arc::new(material.with_generation(generation)));
+                    true
+                }
+                None => false,
+            }
+        });
     }
 }
 

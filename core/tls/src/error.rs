@@ -26,6 +26,9 @@ pub enum HandshakeError {
     /// The peer was too slow.
     #[error("the handshake did not end in time")]
     Timeout,
+    /// Too many handshakes were under way, and this was the oldest from the most crowded source.
+    #[error("the handshake had to make room for newer ones")]
+    CrowdedOut,
     /// The connection ended or was reset.
     #[error("the connection ended during the handshake")]
     Closed,
@@ -45,6 +48,7 @@ impl HandshakeError {
             Self::Incompatible(_) => "incompatible",
             Self::Protocol(_) => "protocol",
             Self::Timeout => "timeout",
+            Self::CrowdedOut => "crowded_out",
             Self::Closed => "closed",
             Self::OwnSvidExpired => "own_svid_expired",
         }
@@ -52,11 +56,19 @@ impl HandshakeError {
 
     pub(crate) fn from_io(error: &io::Error) -> Self {
         match rustls_error(error) {
-            None => Self::Closed,
+            None => Self::from_transport(error),
             Some(rustls::Error::AlertReceived(alert)) => Self::Alert(*alert),
             Some(rustls::Error::NoCertificatesPresented) => Self::Rejected(Rejection::NoCertificate),
             Some(rustls::Error::PeerIncompatible(reason)) => Self::from_incompatible(reason),
             Some(other) => Self::Protocol(other.to_string()),
+        }
+    }
+
+    /// rustls reports some of its limits, such as a full buffer of tiny records, as plain I/O errors.
+    fn from_transport(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::Other | io::ErrorKind::InvalidData => Self::Protocol(error.to_string()),
+            _ => Self::Closed,
         }
     }
 

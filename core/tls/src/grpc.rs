@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod connector;
+mod crowd;
 
 use std::{sync::Arc, time::SystemTime};
 

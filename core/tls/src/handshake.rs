@@ -33,7 +33,7 @@ pub struct Server {
     pub policy: Option<Arc<dyn PeerPolicy>>,
     /// ALPN protocol IDs to choose from, in our order. A client that offers none of them gets none.
     pub alpn: Vec<Vec<u8>>,
-    /// How long the whole handshake may take, from its first byte.
+    /// How long the whole handshake may take, the wait for its first byte included.
     pub deadline: Duration,
 }
 
@@ -52,7 +52,7 @@ pub struct Client {
     pub deadline: Duration,
 }
 
-/// A failed handshake, with the connection if it still stands: hand that to [`crate::linger`], so that the alert
+/// A failed handshake, with the connection if it still stands: hand that to [`linger`](fn@crate::linger), so that the alert
 /// which was sent on it arrives.
 #[derive(Debug)]
 pub struct Failed<IO> {
@@ -101,7 +101,7 @@ where
     let chosen = alpn::choose(&offered, &server.alpn).map(<[u8]>::to_vec);
     let config = match server_config(&server.material, verifier.clone(), chosen) {
         Ok(config) => config,
-        Err(error) => return Err(Failed { error: HandshakeError::Protocol(error.to_string()), io: None }),
+        Err(error) => return Err(Failed { error: HandshakeError::Protocol(error.to_string()), io: Some(start.io) }),
     };
     match start.into_stream(Arc::new(config)).into_fallible().await {
         Ok(stream) => finish(stream.into(), verifier.as_deref()),

@@ -51,6 +51,10 @@ impl Material {
         Self { svid: Arc::clone(&self.svid), trust, generation, certified_key: Arc::clone(&self.certified_key) }
     }
 
+    pub(crate) fn with_generation(self, generation: u64) -> Self {
+        Self { generation, ..self }
+    }
+
     /// What we present.
     #[must_use]
     pub fn svid(&self) -> &X509Svid {

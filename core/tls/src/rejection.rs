@@ -35,7 +35,7 @@ pub enum Rejection {
     /// SPIFFE ID, are not supported.
     #[error("a CA in the chain has name constraints that exclude the leaf; URI constraints are not supported")]
     NameConstraints,
-    /// An intermediate is malformed, no CA, or may not sign certificates.
+    /// An intermediate is malformed, no CA, may not sign certificates, or only for one purpose.
     #[error("an intermediate in the chain is no CA certificate")]
     BadIntermediate,
     /// A certificate or identity that was revoked.

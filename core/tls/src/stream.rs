@@ -71,7 +71,8 @@ impl<IO> TlsStream<IO> {
         self.inner.get_ref().0
     }
 
-    /// The label of the fatal alert that a read or write of such a stream failed with.
+    /// The label of the fatal alert that a read of such a stream failed with. A write never tells: where one fails,
+    /// reading may still find the alert that says why.
     #[must_use]
     pub fn alert(error: &io::Error) -> Option<&'static str> {
         alert_of(error).map(alert_label)

@@ -18,12 +18,13 @@ pub struct Trust {
     revocations: Revocations,
 }
 
-/// A root with the validity that webpki itself does not look at.
+/// A root with what webpki itself does not look at: its validity, and how long a path below it may be.
 #[derive(Debug)]
 pub(crate) struct Anchor {
     pub(crate) anchor: TrustAnchor<'static>,
     not_before: i64,
     not_after: i64,
+    most_intermediates: Option<u32>,
 }
 
 /// What was revoked before it expired.
@@ -71,8 +72,18 @@ impl Anchor {
         let cert = CertificateDer::from(der);
         let anchor = webpki::anchor_from_trusted_cert(&cert).map_err(|_| BundleError::NotACertificate)?.to_owned();
         let (_, parsed) = X509Certificate::from_der(der).map_err(|_| BundleError::NotACertificate)?;
-        let validity = parsed.validity();
-        Ok(Self { anchor, not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
+        let constraints = parsed.basic_constraints().map_err(|_| BundleError::NotACertificate)?;
+        Ok(Self {
+            anchor,
+            not_before: parsed.validity().not_before.timestamp(),
+            not_after: parsed.validity().not_after.timestamp(),
+            most_intermediates: constraints.and_then(|constraints| constraints.value.path_len_constraint),
+        })
+    }
+
+    /// Whether a path with so many intermediates may end here (pathLenConstraint, RFC 5280 §4.2.1.9).
+    pub(crate) fn permits(&self, intermediates: u32) -> bool {
+        self.most_intermediates.is_none_or(|most| intermediates <= most)
     }
 
     pub(crate) fn is_valid_at(&self, now: SystemTime) -> bool {
@@ -116,11 +127,19 @@ impl RootPin {
         Self(pin)
     }
 
-    /// Finds the pinned root among the certificates that a peer sent, as the only root of its trust domain.
+    /// Finds the pinned root among the certificates that a peer sent, as the only root of its trust domain. It may be
+    /// there more than once: a root that was renewed with the same key.
     pub(crate) fn find(&self, sent: &[CertificateDer<'_>], trust_domain: &TrustDomain) -> Option<Trust> {
-        let root = sent.iter().find(|der| Self::of_certificate(der) == Ok(*self))?;
-        let bundle = TrustBundle::new(trust_domain.clone(), vec![root.to_vec()]).ok()?;
+        let roots = sent.iter().filter(|der| self.vouches_for(der)).map(|der| der.to_vec()).collect();
+        let bundle = TrustBundle::new(trust_domain.clone(), roots).ok()?;
         Trust::new(TrustBundles::new(0, [bundle]), Revocations::default()).ok()
+    }
+
+    /// Whether the pinned key signed this certificate for itself. Nobody looks at an anchor's signature later, so without
+    /// this anybody could wrap the key in a certificate of another validity or other constraints.
+    fn vouches_for(&self, der: &[u8]) -> bool {
+        Self::of_certificate(der) == Ok(*self)
+            && X509Certificate::from_der(der).is_ok_and(|(_, cert)| cert.verify_signature(None).is_ok())
     }
 }
 

@@ -11,7 +11,12 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use crate::{PeerPolicy, Rejection, Roots, authorize, provider::provider, verify};
+use crate::{
+    PeerPolicy, Rejection, Roots,
+    authorize::{authorize, check_validity},
+    provider::provider,
+    verify,
+};
 
 /// Verifies one peer in one handshake and remembers the verdict, which rustls would flatten into its own error.
 #[derive(Debug)]
@@ -36,7 +41,8 @@ impl PeerVerifier {
     pub(crate) fn authorize_again(&self, peer: &Leaf) -> Result<(), Rejection> {
         match &self.roots {
             Roots::Trust(trust) => authorize(peer, self.now, trust, &*self.policy),
-            Roots::Pin { .. } => self.policy.check(&peer.id),
+            // The root came with the handshake and is gone; all else that `authorize` asks stays.
+            Roots::Pin { .. } => check_validity(peer, self.now).and_then(|()| self.policy.check(&peer.id)),
         }
     }
 

@@ -1,8 +1,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kith_identity::Leaf;
+use kith_identity::{Leaf, LeafError};
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, VerifiedPath,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{Rejection, Trust, authorize::check_validity, provider::provider, trust::Anchor};
@@ -31,9 +33,8 @@ pub fn verify(
     let (valid, invalid): (Vec<&Anchor>, Vec<&Anchor>) = anchors.iter().partition(|a| a.is_valid_at(now));
     match build_path(leaf, intermediates, now, &valid) {
         Ok(()) => Ok(facts),
-        Err(Rejection::UnknownCa) if build_path(leaf, intermediates, now, &invalid).is_ok() => {
-            Err(Rejection::ExpiredRoot)
-        }
+        // Whatever else was found: a peer that sends its expired root along looks like an expired intermediate.
+        Err(_) if build_path(leaf, intermediates, now, &invalid).is_ok() => Err(Rejection::ExpiredRoot),
         Err(rejection) => Err(rejection),
     }
 }
@@ -44,29 +45,56 @@ fn build_path(
     now: SystemTime,
     anchors: &[&Anchor],
 ) -> Result<(), Rejection> {
-    let leaf = EndEntityCert::try_from(leaf).map_err(|error| path_rejection(&error))?;
-    let anchors: Vec<TrustAnchor<'_>> = anchors.iter().map(|a| a.anchor.clone()).collect();
+    // webpki reads more strictly in places than Leaf::parse does.
+    let leaf = EndEntityCert::try_from(leaf).map_err(|_| LeafError::Malformed)?;
+    let roots: Vec<TrustAnchor<'_>> = anchors.iter().map(|a| a.anchor.clone()).collect();
     let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let algorithms = provider().signature_verification_algorithms.all;
-    // Whether extKeyUsage holds both purposes is the leaf's own check; webpki wants to hear one.
-    let usage = KeyUsage::client_auth();
-    let path = leaf
-        .verify_for_usage(algorithms, &anchors, intermediates, now, usage, None, None)
-        .map_err(|error| path_rejection(&error))?;
-    check_intermediates(&path)
+    // Checked inside the path building, so that a bad path does not hide a good one.
+    let check_path = |path: &VerifiedPath<'_>| check_path(path, anchors);
+    leaf.verify_for_usage(algorithms, &roots, intermediates, now, BothPurposes, None, Some(&check_path))
+        .map(|_| ())
+        .map_err(|error| path_rejection(&error))
 }
 
-/// webpki asks of an intermediate that it is a CA, not that it may sign certificates (RFC 5280 §4.2.1.3).
-fn check_intermediates(path: &VerifiedPath<'_>) -> Result<(), Rejection> {
+/// What webpki leaves out: an intermediate must say that it may sign certificates (RFC 5280 §4.2.1.3), and the root's
+/// own limit on the path's length counts like that of any other CA.
+fn check_path(path: &VerifiedPath<'_>, anchors: &[&Anchor]) -> Result<(), webpki::Error> {
+    let mut length = 0;
     for intermediate in path.intermediate_certificates() {
         let der = intermediate.der();
-        let (_, cert) = X509Certificate::from_der(&der).map_err(|_| Rejection::BadIntermediate)?;
+        let (_, cert) = X509Certificate::from_der(&der).map_err(|_| webpki::Error::BadDer)?;
         match cert.key_usage() {
-            Ok(Some(usage)) if usage.value.key_cert_sign() => {}
-            _ => return Err(Rejection::BadIntermediate),
+            Ok(Some(usage)) if usage.value.key_cert_sign() => length += 1,
+            _ => return Err(webpki::Error::EndEntityUsedAsCa),
         }
     }
-    Ok(())
+    // Two certificates of one root may differ in their limits; either speaks for it.
+    let mut same_root = anchors.iter().filter(|anchor| &anchor.anchor == path.anchor());
+    if same_root.any(|anchor| anchor.permits(length)) { Ok(()) } else { Err(webpki::Error::PathLenConstraintViolated) }
+}
+
+/// An SVID serves both ends of a connection, so a CA that is limited to one purpose can't issue it. Certificates
+/// without extKeyUsage are not limited; whether the leaf has its own right is the leaf's check.
+struct BothPurposes;
+
+impl ExtendedKeyUsageValidator for BothPurposes {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let (mut any, mut client, mut server) = (false, false, false);
+        for purpose in purposes {
+            let oid = purpose?.to_decoded_oid();
+            any = true;
+            client |= oid == KeyUsage::CLIENT_AUTH_REPR;
+            server |= oid == KeyUsage::SERVER_AUTH_REPR;
+        }
+        if !any || (client && server) {
+            return Ok(());
+        }
+        Err(webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext {
+            required: if client { KeyUsage::server_auth() } else { KeyUsage::client_auth() },
+            present: Vec::new(),
+        }))
+    }
 }
 
 fn path_rejection(error: &webpki::Error) -> Rejection {

@@ -1,7 +1,8 @@
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -12,15 +13,21 @@ use kith_identity::Leaf;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::mpsc,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
 };
 use tonic::transport::server::Connected;
 
-use crate::{CredentialsReader, HandshakeError, PeerPolicy, Server, TlsStream, accept, alpn, grpc::Now, linger};
+use crate::{
+    CredentialsReader, Failed, HandshakeError, PeerPolicy, Server, TlsStream, accept, alpn,
+    grpc::{Now, crowd::Crowd},
+    linger,
+};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at once on one port; further clients wait in the listen queue.
-const MOST_HANDSHAKES: usize = 256;
+/// Handshakes under way at once on one port. Beyond, a new client takes an old one's place rather than wait: whoever
+/// opens connections and says nothing must not keep the others from their certificates.
+const MOST_HANDSHAKES: usize = 512;
 
 /// Told of a client by its address, and how its handshake failed.
 pub type FailureObserver = Arc<dyn Fn(SocketAddr, &HandshakeError) + Send + Sync>;
@@ -75,25 +82,51 @@ impl Acceptor {
     ) -> impl Stream<Item = io::Result<GrpcIo>> + Send {
         let (ready, accepted) = mpsc::channel(1);
         tokio::spawn(async move {
-            let handshakes = incoming.for_each_concurrent(MOST_HANDSHAKES, |stream| {
-                let (acceptor, ready) = (self.clone(), ready.clone());
-                async move {
-                    if let Some(io) = acceptor.secure(stream).await {
-                        let _ = ready.send(Ok(io)).await;
-                    }
-                }
-            });
             tokio::select! {
-                () = handshakes => {}
+                () = self.run(incoming, &ready) => {}
+                // The server has gone: so do the handshakes.
                 () = ready.closed() => {}
             }
         });
         tokio_stream::wrappers::ReceiverStream::new(accepted)
     }
 
-    async fn secure(&self, stream: io::Result<TcpStream>) -> Option<GrpcIo> {
-        let stream = stream.ok()?;
-        let remote = stream.peer_addr().ok()?;
+    async fn run(self, incoming: impl Stream<Item = io::Result<TcpStream>>, ready: &mpsc::Sender<io::Result<GrpcIo>>) {
+        let mut incoming = pin!(incoming.fuse());
+        let mut handshakes = JoinSet::new();
+        let mut crowd = Crowd::new(MOST_HANDSHAKES);
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = handshakes.join_next_with_id() => {
+                    let (id, io) = ended.unwrap_or_else(|error| (error.id(), None));
+                    crowd.leave(|(guest, _)| *guest == id);
+                    // Nothing more is taken in while the server does not take out.
+                    if let Some(io) = io && ready.send(Ok(io)).await.is_err() {
+                        return;
+                    }
+                }
+                Some(stream) = incoming.next() => {
+                    // A failure to accept is the listener's to wait out and to count.
+                    let Ok(Some((stream, remote))) = stream.map(|s| s.peer_addr().ok().map(|remote| (s, remote))) else {
+                        continue;
+                    };
+                    let (stay, leave) = oneshot::channel();
+                    let id = handshakes.spawn(self.clone().secure(stream, remote, leave)).id();
+                    // Whoever is pushed out here is told by its channel's end.
+                    drop(crowd.enter(remote.ip(), (id, stay)));
+                }
+                else => return,
+            }
+        }
+    }
+
+    async fn secure(
+        self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        mut leave: oneshot::Receiver<Infallible>,
+    ) -> Option<GrpcIo> {
         stream.set_nodelay(true).ok()?;
         let policy = match &self.security {
             Security::PlainOnLoopback(_) if remote.ip().to_canonical().is_loopback() => {
@@ -105,12 +138,20 @@ impl Acceptor {
         // Without an SVID of our own there is nothing to say to anybody.
         let material = self.credentials.current()?;
         let server = Server { material, policy, alpn: vec![alpn::H2.to_vec()], deadline: HANDSHAKE_TIMEOUT };
-        match accept(stream, server, (self.now)()).await {
+        let handshake = tokio::select! {
+            biased;
+            _ = &mut leave => Err(Failed { error: HandshakeError::CrowdedOut, io: None }),
+            handshake = accept(stream, server, (self.now)()) => handshake,
+        };
+        match handshake {
             Ok(stream) => Some(GrpcIo::Tls(Box::new(stream))),
             Err(failed) => {
                 (self.on_failure)(remote, &failed.error);
                 if let Some(io) = failed.io {
-                    linger(io).await;
+                    tokio::select! {
+                        () = linger(io) => {}
+                        _ = leave => {}
+                    }
                 }
                 None
             }
