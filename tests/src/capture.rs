@@ -183,15 +183,7 @@ fn read_from(path: &Path, start: u64) -> Vec<u8> {
 /// Whether the needle is in the haystack, quickly for large ones.
 #[must_use]
 pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    let Some((first, rest)) = needle.split_first() else { return true };
-    let mut from = haystack;
-    while let Some(at) = from.iter().position(|byte| byte == first) {
-        from = &from[at + 1..];
-        if from.starts_with(rest) {
-            return true;
-        }
-    }
-    false
+    memchr::memmem::find(haystack, needle).is_some()
 }
 
 /// RFC 1071.

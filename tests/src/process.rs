@@ -3,7 +3,10 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::Mutex,
@@ -80,6 +83,11 @@ impl PodCommand {
             stdin: Input::Nothing,
             timeout: DEFAULT_TIMEOUT,
         }
+    }
+
+    /// The program and its arguments, for a shell that is to run them.
+    pub fn words(&self) -> Vec<OsString> {
+        std::iter::once(&self.program).chain(&self.args).cloned().collect()
     }
 
     /// Adds an argument.
@@ -192,6 +200,20 @@ impl PodCommand {
         self.output().success()
     }
 
+    /// The program, or a link to it where the user who is to run it can reach it: a build may be in a private directory.
+    fn reachable_program(&self) -> OsString {
+        let program = Path::new(&self.program);
+        let private = |dir: &Path| fs::metadata(dir).is_ok_and(|found| found.permissions().mode() & 1 == 0);
+        if self.uid.is_none() || !program.is_absolute() || !program.ancestors().skip(1).any(private) {
+            return self.program.clone();
+        }
+        let link = self.pod.dir().join(program.file_name().unwrap());
+        if !link.exists() && fs::hard_link(program, &link).is_err() {
+            fs::copy(program, &link).unwrap();
+        }
+        link.into()
+    }
+
     /// Each of these programs becomes the next, so that the child's process id is the program's.
     fn command(&self) -> Command {
         let mut words: Vec<OsString> = vec!["nsenter".into(), format!("--net={}", self.pod.netns().display()).into()];
@@ -205,7 +227,11 @@ impl PodCommand {
         words.push("--".into());
         let (first, rest) = words.split_first().unwrap();
         let mut command = Command::new(first);
-        command.args(rest).arg(&self.program).args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+            .args(rest)
+            .arg(self.reachable_program())
+            .args(&self.args)
+            .envs(self.env.iter().map(|(key, value)| (key, value)));
         if let Some(dir) = &self.current_dir {
             command.current_dir(dir);
         }
