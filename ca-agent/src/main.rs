@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! `kith-ca-agent`: attests workloads and issues their X.509-SVIDs.
+
+fn main() -> std::process::ExitCode {
+    kith_ca_agent::main()
+}
