@@ -110,3 +110,29 @@ pub enum AccessLogTarget {
     /// Nowhere.
     Off,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_is_a_variable_too() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let without: Vec<_> = run.get_arguments().filter(|arg| arg.get_env().is_none()).map(clap::Arg::get_id).collect();
+        assert!(without.is_empty(), "{without:?}");
+        let strange: Vec<_> = run
+            .get_arguments()
+            .filter_map(clap::Arg::get_env)
+            .filter(|name| !name.to_string_lossy().starts_with("KITH_"))
+            .collect();
+        assert!(strange.is_empty(), "{strange:?}");
+    }
+}

@@ -180,6 +180,7 @@ fn reset(socket: &Socket, reason: Reason) -> Reason {
 /// How long things may take. A shorter bound refuses slow clients, a longer one keeps their sockets.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Connections")]
+#[group(id = "connections")]
 pub struct Settings {
     /// How long a client may take to say its first byte, and again to finish its TLS handshake.
     #[arg(long, env = "KITH_HELLO_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]

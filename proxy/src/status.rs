@@ -37,6 +37,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Who may ask from elsewhere.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Status")]
+#[group(id = "status")]
 pub struct Config {
     /// SPIFFE IDs that may ask for this sidecar's status from other hosts; '*' stands for one segment of the path, a
     /// last '**' for the rest.

@@ -10,6 +10,7 @@ const CA_MTLS_PORT: u16 = 15012;
 /// How this workload gets its identity.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Identity")]
+#[group(id = "identity")]
 pub struct Config {
     /// The trust domain that this workload belongs to.
     #[arg(long, env = "KITH_TRUST_DOMAIN", value_name = "NAME")]

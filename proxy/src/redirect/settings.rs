@@ -5,6 +5,7 @@ use ipnet::IpNet;
 /// What capture depends on. The defaults are the design's; `init` and `run` must be given the same.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Capture")]
+#[group(id = "capture")]
 pub struct Settings {
     /// The user that the sidecar runs as, whose own connections are not captured; not root, whose others then were not.
     #[arg(long, env = "KITH_PROXY_UID", default_value_t = 5484, value_parser = clap::value_parser!(u32).range(1..))]
