@@ -88,7 +88,9 @@ pub async fn run(args: Args) -> Result<(), Failure> {
                 Ok(()) if args.once => return Ok(()),
                 Ok(()) => {
                     info!(dir = %args.out.display(), serial = %current.svid().serial(), "Wrote the SVID");
-                    credentials.changed().await;
+                    if !credentials.changed().await {
+                        return Ok(());
+                    }
                 }
                 Err(error) if args.once => return Err(Failure::runtime(error)),
                 Err(error) => {

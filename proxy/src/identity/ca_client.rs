@@ -91,6 +91,8 @@ pub(super) enum CallError {
     /// The CA can't answer now, or the connection broke.
     #[error("the CA gave no answer: {message}")]
     Unavailable {
+        /// Its label for why, or our own.
+        reason: String,
         /// Its words, or the connection's.
         message: String,
     },
@@ -211,7 +213,7 @@ impl CaClient {
             Ok(channel) => Ok(CaConnection { client: CertificateAuthorityClient::new(channel), address, alert }),
             Err(error) => match alert.get() {
                 Some(alert) => Err(CallError::Alert { address, alert }),
-                None => Err(CallError::Unavailable { message: error.to_string() }),
+                None => Err(CallError::Unavailable { reason: "unavailable".to_owned(), message: error.to_string() }),
             },
         }
     }
@@ -254,19 +256,19 @@ impl CaConnection {
             | Code::FailedPrecondition
             | Code::NotFound
             | Code::OutOfRange
-            | Code::Unimplemented => CallError::Refused { reason: reason(status), message },
+            | Code::Unimplemented => CallError::Refused { reason: reason(status, "refused"), message },
             Code::DeadlineExceeded => CallError::Timeout,
-            _ => CallError::Unavailable { message },
+            _ => CallError::Unavailable { reason: reason(status, "unavailable"), message },
         }
     }
 }
 
-/// The CA's label for a refusal. It becomes a metric's label: anything that does not look like one is not taken.
-fn reason(status: &Status) -> String {
+/// The CA's label for why there is no certificate. It becomes a metric's label: anything that does not look like one is not taken.
+fn reason(status: &Status, otherwise: &str) -> String {
     let given = status.metadata().get(REASON).and_then(|value| value.to_str().ok());
     let is_label =
         |text: &&str| (1..=40).contains(&text.len()) && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'));
-    given.filter(is_label).unwrap_or("refused").to_owned()
+    given.filter(is_label).unwrap_or(otherwise).to_owned()
 }
 
 impl CallError {
@@ -278,8 +280,7 @@ impl CallError {
             Self::Connect(ConnectError::Handshake { source, .. }) => source.as_str(),
             Self::Connect(_) => "unreachable",
             Self::Alert { alert, .. } => alert,
-            Self::Refused { reason, .. } => reason,
-            Self::Unavailable { .. } => "unavailable",
+            Self::Refused { reason, .. } | Self::Unavailable { reason, .. } => reason,
             Self::Timeout => "timeout",
             Self::Answer(AnswerError::Svid(SvidError::Leaf(error))) => LeafError::as_str(error),
             Self::Answer(_) => "bad_answer",
@@ -313,10 +314,10 @@ mod tests {
 
     #[test]
     fn a_reason_becomes_a_label_only_if_it_looks_like_one() {
-        assert_eq!(reason(&refused_with("token_spent")), "token_spent");
+        assert_eq!(reason(&refused_with("token_spent"), "refused"), "token_spent");
         for strange in ["", "Token", "a b", "a\"", &"x".repeat(41)] {
-            assert_eq!(reason(&refused_with(strange)), "refused", "{strange}");
+            assert_eq!(reason(&refused_with(strange), "refused"), "refused", "{strange}");
         }
-        assert_eq!(reason(&Status::permission_denied("no")), "refused");
+        assert_eq!(reason(&Status::permission_denied("no"), "refused"), "refused");
     }
 }

@@ -52,12 +52,12 @@ fn an_error_names_flag_value_and_what_was_expected() {
 
 #[test]
 fn a_token_is_given_one_way_and_never_shown() {
-    let token = format!("secret.{PIN}");
+    let token = format!("hush.{PIN}");
     let config = parse(&["--join-token", &token]).unwrap();
-    assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+    assert!(!format!("{config:?}").contains("hush"), "{config:?}");
 
     let both = parse(&["--join-token", &token, "--join-token-file", "/token"]).unwrap_err();
-    assert!(both.contains("--join-token-file") && !both.contains("secret"), "{both}");
+    assert!(both.contains("--join-token-file") && !both.contains("hush"), "{both}");
     let empty = parse(&["--join-token", " ", "--ca-bundle", "/bundle"]).unwrap_err();
     assert!(empty.contains("--join-token (KITH_JOIN_TOKEN) is empty"), "{empty}");
 }
