@@ -9,7 +9,11 @@ use kith_tls::{
     answer::{Answer, Refusal},
     linger,
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::{
     outcome::{Direction, Outcome, Reason, Record, Tls},
@@ -46,6 +50,7 @@ pub async fn handle(sidecar: Arc<Sidecar>, tcp: TcpStream, client: SocketAddr) {
 }
 
 async fn serve(sidecar: &Sidecar, mut socket: Socket, record: &Record) -> Reason {
+    let deadline = sidecar.patience_from_now();
     let original = original_destination(socket.tcp());
     let Some(destination) = original.filter(|to| !sidecar.is_own_listener(*to)) else {
         return Reason::LOOP;
@@ -58,7 +63,7 @@ async fn serve(sidecar: &Sidecar, mut socket: Socket, record: &Record) -> Reason
     if !(sidecar.own.contains(destination.ip()) || sidecar.own.refresh() && sidecar.own.contains(destination.ip())) {
         return reset(&socket, Reason::NOT_OUR_ADDRESS);
     }
-    let Some(view) = sidecar.discovery.view_by(sidecar.patience_from_now()).await else {
+    let Some(view) = sidecar.discovery.view_by(deadline).await else {
         return reset(&socket, Reason::NO_DISCOVERY);
     };
     let port = destination.port();
@@ -69,7 +74,7 @@ async fn serve(sidecar: &Sidecar, mut socket: Socket, record: &Record) -> Reason
         Mode::Permissive { .. } | Mode::Strict => match detect(&mut socket, sidecar.settings.hello_timeout).await {
             Ok(Spoken::Tls) => {
                 let policy = Arc::clone(&view.me.inbound);
-                strict(sidecar, socket, destination, policy, record).await
+                strict(sidecar, socket, destination, policy, deadline, record).await
             }
             // Closed without a byte: nothing is told to who does not speak TLS.
             Ok(Spoken::Plaintext) => Reason::PLAINTEXT_ON_STRICT,
@@ -89,8 +94,15 @@ async fn plain(sidecar: &Sidecar, wire: Socket, to: OrigDst, record: &Record, wh
     }
 }
 
-async fn strict(sidecar: &Sidecar, socket: Socket, to: OrigDst, policy: Arc<InboundPolicy>, record: &Record) -> Reason {
-    let Some(material) = sidecar.material_by(sidecar.patience_from_now()).await else {
+async fn strict(
+    sidecar: &Sidecar,
+    socket: Socket,
+    to: OrigDst,
+    policy: Arc<InboundPolicy>,
+    deadline: Instant,
+    record: &Record,
+) -> Reason {
+    let Some(material) = sidecar.material_by(deadline).await else {
         return reset(&socket, Reason::NO_SVID);
     };
     let port_policy = Arc::new(PortPolicy::new(Arc::clone(&policy), to.port()));
