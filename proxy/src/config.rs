@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use humantime::parse_duration;
 use kith_runtime::telemetry::LogFormat;
 
-use crate::{discovery::Patience, identity, inbound, redirect, status, status_client, svid, transport};
+use crate::{discovery::Patience, identity, redirect, sidecar, status, status_client, svid, transport};
 
 /// A transparent sidecar that upgrades a pod's TCP to mutual TLS 1.3 with SPIFFE identities.
 #[derive(Debug, Parser)]
@@ -58,7 +58,7 @@ pub struct RunConfig {
     pub capture: redirect::Settings,
     /// Bounds on time.
     #[command(flatten)]
-    pub connections: inbound::Settings,
+    pub connections: sidecar::Settings,
     /// Bounds on waiting.
     #[command(flatten)]
     pub patience: Patience,
@@ -126,7 +126,8 @@ mod tests {
     fn every_flag_of_run_is_a_variable_too() {
         let command = Cli::command();
         let run = command.find_subcommand("run").unwrap();
-        let without: Vec<_> = run.get_arguments().filter(|arg| arg.get_env().is_none()).map(clap::Arg::get_id).collect();
+        let without: Vec<_> =
+            run.get_arguments().filter(|arg| arg.get_env().is_none()).map(clap::Arg::get_id).collect();
         assert!(without.is_empty(), "{without:?}");
         let strange: Vec<_> = run
             .get_arguments()

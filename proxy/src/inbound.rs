@@ -188,19 +188,3 @@ fn reset(socket: &Socket, reason: Reason) -> Reason {
     socket.resetter().arm();
     reason
 }
-
-/// How long things may take. A shorter bound refuses slow clients, a longer one keeps their sockets.
-#[derive(Debug, Clone, Copy, clap::Args)]
-#[command(next_help_heading = "Connections")]
-#[group(id = "connections")]
-pub struct Settings {
-    /// How long a client may take to say its first byte, and again to finish its TLS handshake.
-    #[arg(long, env = "KITH_HELLO_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub hello_timeout: Duration,
-    /// How long dialling may take.
-    #[arg(long, env = "KITH_CONNECT_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub connect_timeout: Duration,
-    /// How long a peer's sidecar may take to answer once TLS stands; it dials its application meanwhile.
-    #[arg(long, env = "KITH_ANSWER_TIMEOUT", default_value = "15s", value_parser = humantime::parse_duration)]
-    pub answer_timeout: Duration,
-}

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use humantime::parse_duration;
 use kith_runtime::clock::Clock;
 use kith_tls::{CredentialsReader, Material, TlsStream};
 use tokio::time::{Instant, timeout_at};
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     discovery::{Discovery, Patience},
-    inbound,
     load::EndpointLoad,
     metrics::Metrics,
     outcome::{Connections, Tls},
@@ -23,6 +23,22 @@ use crate::{
         socket::Socket,
     },
 };
+
+/// How long things may take. A shorter bound refuses slow clients, a longer one keeps their sockets.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Connections")]
+#[group(id = "connections")]
+pub struct Settings {
+    /// How long a client may take to say its first byte, and again to finish its TLS handshake.
+    #[arg(long, env = "KITH_HELLO_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    pub hello_timeout: Duration,
+    /// How long dialling may take.
+    #[arg(long, env = "KITH_CONNECT_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    pub connect_timeout: Duration,
+    /// How long a peer's sidecar may take to answer once TLS stands; it dials its application meanwhile.
+    #[arg(long, env = "KITH_ANSWER_TIMEOUT", default_value = "15s", value_parser = parse_duration)]
+    pub answer_timeout: Duration,
+}
 
 /// What every connection of this sidecar shares; immutable, or safe to share.
 #[derive(Debug)]
@@ -42,7 +58,7 @@ pub struct Sidecar {
     /// The probe of our own capture.
     pub self_check: SelfCheck,
     /// Bounds on time.
-    pub settings: inbound::Settings,
+    pub settings: Settings,
     /// Bounds on waiting.
     pub patience: Patience,
     /// Socket options.
