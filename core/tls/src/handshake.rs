@@ -52,7 +52,7 @@ pub struct Client {
     pub deadline: Duration,
 }
 
-/// A failed handshake, with the connection if it still stands: hand that to [`linger`](fn@crate::linger), so that the alert
+/// A failed handshake, with the connection if it still stands: hand that to [`crate::linger()`], so that the alert
 /// which was sent on it arrives.
 #[derive(Debug)]
 pub struct Failed<IO> {

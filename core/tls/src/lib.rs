@@ -1,7 +1,7 @@
 //! Mutual TLS 1.3 with SPIFFE identities: what we present, whom we believe, and the handshakes that use both.
 //!
 //! Credentials enter through [`Credentials`], which checks them as a peer would, and are read as one immutable
-//! [`Material`]. [`verify`] and [`authorize`] are pure; [`accept`] and [`connect`] run them inside rustls and again
+//! [`Material`]. [`verify()`] and [`authorize()`] are pure; [`accept`] and [`connect`] run them inside rustls and again
 //! after it. The byte path sees [`TlsStream`] only.
 
 pub mod alpn;

@@ -1,5 +1,4 @@
 use std::{
-    convert::Infallible,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -13,21 +12,25 @@ use kith_identity::Leaf;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::JoinSet,
 };
 use tonic::transport::server::Connected;
 
 use crate::{
     CredentialsReader, Failed, HandshakeError, PeerPolicy, Server, TlsStream, accept, alpn,
-    grpc::{Now, crowd::Crowd},
+    grpc::{
+        Now,
+        crowd::{Crowd, Place},
+    },
     linger,
 };
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at once on one port. Beyond, a new client takes an old one's place rather than wait: whoever
-/// opens connections and says nothing must not keep the others from their certificates.
-const MOST_HANDSHAKES: usize = 512;
+/// Connections of one port whose clients have proved nothing: handshakes, and what comes after them where no
+/// certificate is asked for. Beyond, a new client takes an old one's place rather than wait: whoever opens connections
+/// and says nothing must not keep the others from their certificates.
+const MOST_UNPROVED: usize = 1024;
 
 /// Told of a client by its address, and how its handshake failed.
 pub type FailureObserver = Arc<dyn Fn(SocketAddr, &HandshakeError) + Send + Sync>;
@@ -58,7 +61,14 @@ pub struct Acceptor {
 
 /// A connection for tonic.
 #[derive(Debug)]
-pub enum GrpcIo {
+pub struct GrpcIo {
+    io: Io,
+    /// What the connection has to give up to others while its client has proved nothing.
+    place: Option<Place>,
+}
+
+#[derive(Debug)]
+enum Io {
     /// From loopback.
     Plain(TcpStream),
     /// From anywhere.
@@ -94,15 +104,13 @@ impl Acceptor {
     async fn run(self, incoming: impl Stream<Item = io::Result<TcpStream>>, ready: &mpsc::Sender<io::Result<GrpcIo>>) {
         let mut incoming = pin!(incoming.fuse());
         let mut handshakes = JoinSet::new();
-        let mut crowd = Crowd::new(MOST_HANDSHAKES);
+        let mut crowd = Crowd::new(MOST_UNPROVED);
         loop {
             tokio::select! {
                 biased;
-                Some(ended) = handshakes.join_next_with_id() => {
-                    let (id, io) = ended.unwrap_or_else(|error| (error.id(), None));
-                    crowd.leave(|(guest, _)| *guest == id);
+                Some(ended) = handshakes.join_next() => {
                     // Nothing more is taken in while the server does not take out.
-                    if let Some(io) = io && ready.send(Ok(io)).await.is_err() {
+                    if let Ok(Some(io)) = ended && ready.send(Ok(io)).await.is_err() {
                         return;
                     }
                 }
@@ -111,26 +119,19 @@ impl Acceptor {
                     let Ok(Some((stream, remote))) = stream.map(|s| s.peer_addr().ok().map(|remote| (s, remote))) else {
                         continue;
                     };
-                    let (stay, leave) = oneshot::channel();
-                    let id = handshakes.spawn(self.clone().secure(stream, remote, leave)).id();
-                    // Whoever is pushed out here is told by its channel's end.
-                    drop(crowd.enter(remote.ip(), (id, stay)));
+                    let place = crowd.enter(remote.ip());
+                    handshakes.spawn(self.clone().secure(stream, remote, place));
                 }
                 else => return,
             }
         }
     }
 
-    async fn secure(
-        self,
-        stream: TcpStream,
-        remote: SocketAddr,
-        mut leave: oneshot::Receiver<Infallible>,
-    ) -> Option<GrpcIo> {
+    async fn secure(self, stream: TcpStream, remote: SocketAddr, mut place: Place) -> Option<GrpcIo> {
         stream.set_nodelay(true).ok()?;
         let policy = match &self.security {
             Security::PlainOnLoopback(_) if remote.ip().to_canonical().is_loopback() => {
-                return Some(GrpcIo::Plain(stream));
+                return Some(GrpcIo { io: Io::Plain(stream), place: None });
             }
             Security::ServerOnly => None,
             Security::Mutual(policy) | Security::PlainOnLoopback(policy) => Some(Arc::clone(policy)),
@@ -140,17 +141,20 @@ impl Acceptor {
         let server = Server { material, policy, alpn: vec![alpn::H2.to_vec()], deadline: HANDSHAKE_TIMEOUT };
         let handshake = tokio::select! {
             biased;
-            _ = &mut leave => Err(Failed { error: HandshakeError::CrowdedOut, io: None }),
+            () = &mut place => Err(Failed { error: HandshakeError::CrowdedOut, io: None }),
             handshake = accept(stream, server, (self.now)()) => handshake,
         };
         match handshake {
-            Ok(stream) => Some(GrpcIo::Tls(Box::new(stream))),
+            Ok(stream) => {
+                let place = stream.peer().is_none().then_some(place);
+                Some(GrpcIo { io: Io::Tls(Box::new(stream)), place })
+            }
             Err(failed) => {
                 (self.on_failure)(remote, &failed.error);
                 if let Some(io) = failed.io {
                     tokio::select! {
                         () = linger(io) => {}
-                        _ = leave => {}
+                        () = place => {}
                     }
                 }
                 None
@@ -163,9 +167,9 @@ impl Connected for GrpcIo {
     type ConnectInfo = ConnectionInfo;
 
     fn connect_info(&self) -> ConnectionInfo {
-        match self {
-            Self::Plain(stream) => ConnectionInfo { remote_address: stream.peer_addr().ok(), peer: None },
-            Self::Tls(stream) => ConnectionInfo {
+        match &self.io {
+            Io::Plain(stream) => ConnectionInfo { remote_address: stream.peer_addr().ok(), peer: None },
+            Io::Tls(stream) => ConnectionInfo {
                 remote_address: stream.io().peer_addr().ok(),
                 peer: stream.peer().cloned().map(Arc::new),
             },
@@ -175,32 +179,39 @@ impl Connected for GrpcIo {
 
 impl AsyncRead for GrpcIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
+        let this = self.get_mut();
+        if let Some(place) = &mut this.place
+            && Pin::new(place).poll(cx).is_ready()
+        {
+            this.place = None;
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, HandshakeError::CrowdedOut)));
+        }
+        match &mut this.io {
+            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for GrpcIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_flush(cx),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -1,42 +1,63 @@
 use std::{
     collections::{HashMap, VecDeque},
+    convert::Infallible,
     net::{IpAddr, Ipv6Addr},
+    pin::Pin,
+    task::{Context, Poll},
 };
 
-/// Who is inside a room of limited size. When it is full, the newcomer takes the place of the longest guest of the most
-/// crowded source: connections that are opened and left silent push out each other, not those that mean it.
+use tokio::sync::oneshot;
+
+/// A room of limited size for clients that have proved nothing. When it is full, a newcomer takes the place of the one
+/// who came first from the most crowded source: whoever opens connections and does nothing with them pushes out
+/// himself, and not those that mean it.
 #[derive(Debug)]
-pub(crate) struct Crowd<G> {
+pub(crate) struct Crowd {
     most: usize,
-    /// The longest guest first.
-    guests: VecDeque<(IpAddr, G)>,
+    /// Who came first is first.
+    guests: VecDeque<(IpAddr, oneshot::Sender<Infallible>)>,
 }
 
-impl<G> Crowd<G> {
+/// A place in the room, until it is dropped; a future that ends when the place is lost to another.
+#[derive(Debug)]
+pub(crate) struct Place(oneshot::Receiver<Infallible>);
+
+impl Crowd {
     pub(crate) fn new(most: usize) -> Self {
         Self { most, guests: VecDeque::new() }
     }
 
-    /// Lets a guest in, and returns whoever had to go for it.
-    pub(crate) fn enter(&mut self, from: IpAddr, guest: G) -> Option<G> {
-        self.guests.push_back((source(from), guest));
-        if self.guests.len() <= self.most {
-            return None;
+    /// Lets somebody in, whoever has to go for it.
+    pub(crate) fn enter(&mut self, from: IpAddr) -> Place {
+        let (hold, place) = oneshot::channel();
+        self.guests.push_back((source(from), hold));
+        if self.guests.len() > self.most {
+            self.guests.retain(|(_, place)| !place.is_closed());
         }
+        if self.guests.len() > self.most {
+            self.push_out();
+        }
+        Place(place)
+    }
+
+    fn push_out(&mut self) {
         let mut guests_by_source = HashMap::new();
         for (source, _) in &self.guests {
             *guests_by_source.entry(*source).or_insert(0_usize) += 1;
         }
-        let largest = guests_by_source.values().max()?;
-        let place = self.guests.iter().position(|(source, _)| guests_by_source.get(source) == Some(largest))?;
-        self.guests.remove(place).map(|(_, guest)| guest)
-    }
-
-    /// Forgets a guest who has left.
-    pub(crate) fn leave(&mut self, is_guest: impl Fn(&G) -> bool) {
-        if let Some(place) = self.guests.iter().position(|(_, guest)| is_guest(guest)) {
-            self.guests.remove(place);
+        let largest = guests_by_source.values().copied().max();
+        let first = self.guests.iter().position(|(source, _)| guests_by_source.get(source).copied() == largest);
+        if let Some(first) = first {
+            self.guests.remove(first);
         }
+    }
+}
+
+impl Future for Place {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(|_| ())
     }
 }
 
@@ -50,49 +71,56 @@ fn source(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
-    fn enter(crowd: &mut Crowd<u32>, from: &str, guest: u32) -> Option<u32> {
-        crowd.enter(from.parse().unwrap(), guest)
+    fn enter(crowd: &mut Crowd, from: &str) -> Place {
+        crowd.enter(from.parse().unwrap())
+    }
+
+    /// Which of them have lost their places.
+    fn lost<'a>(places: impl IntoIterator<Item = &'a mut Place>) -> Vec<usize> {
+        let lost = places.into_iter().enumerate().filter_map(|(n, place)| place.now_or_never().map(|()| n));
+        lost.collect()
     }
 
     #[test]
     fn nobody_goes_while_there_is_room() {
         let mut crowd = Crowd::new(2);
-        assert_eq!(enter(&mut crowd, "10.0.0.1", 1), None);
-        assert_eq!(enter(&mut crowd, "10.0.0.1", 2), None);
-        crowd.leave(|guest| *guest == 1);
-        assert_eq!(enter(&mut crowd, "10.0.0.1", 3), None);
-        crowd.leave(|guest| *guest == 99);
-        assert_eq!(enter(&mut crowd, "10.0.0.1", 4), Some(2));
+        let mut places = [enter(&mut crowd, "10.0.0.1"), enter(&mut crowd, "10.0.0.1")];
+        assert_eq!(lost(&mut places), [0_usize; 0]);
+        let [first, mut second] = places;
+        drop(first);
+        let mut third = enter(&mut crowd, "10.0.0.1");
+        assert_eq!(lost([&mut second, &mut third]), [0_usize; 0], "a place that was left is free");
+        let mut fourth = enter(&mut crowd, "10.0.0.1");
+        assert_eq!(lost([&mut second, &mut third, &mut fourth]), [0]);
     }
 
     #[test]
     fn a_crowd_pushes_out_itself_and_not_the_single_guest_before_it() {
         let mut crowd = Crowd::new(4);
-        assert_eq!(enter(&mut crowd, "10.0.0.1", 0), None);
-        let pushed: Vec<u32> = (1..100).filter_map(|guest| enter(&mut crowd, "10.0.0.2", guest)).collect();
-        assert_eq!(pushed, (1..=96).collect::<Vec<_>>());
-        assert_eq!(enter(&mut crowd, "10.0.0.3", 100), Some(97));
+        let mut single = enter(&mut crowd, "10.0.0.1");
+        let mut many: Vec<_> = (0..100).map(|_| enter(&mut crowd, "10.0.0.2")).collect();
+        let mut other = enter(&mut crowd, "10.0.0.3");
+        assert_eq!(lost([&mut single, &mut other]), [0_usize; 0]);
+        assert_eq!(lost(&mut many), (0..98).collect::<Vec<_>>());
     }
 
     #[test]
-    fn among_equals_the_longest_guest_goes() {
+    fn among_equals_who_came_first_goes() {
         let mut crowd = Crowd::new(2);
-        assert_eq!(enter(&mut crowd, "10.0.0.1", 1), None);
-        assert_eq!(enter(&mut crowd, "10.0.0.2", 2), None);
-        assert_eq!(enter(&mut crowd, "10.0.0.3", 3), Some(1));
+        let mut places = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|from| enter(&mut crowd, from));
+        assert_eq!(lost(&mut places), [0]);
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_and_both_forms_of_an_ipv4_address_are_one_source() {
-        let mut crowd = Crowd::new(2);
-        assert_eq!(enter(&mut crowd, "fd00::9:0:0:0:1", 0), None);
-        assert_eq!(enter(&mut crowd, "fd00::1", 1), None);
-        assert_eq!(enter(&mut crowd, "fd00::2", 2), Some(1));
-        let mut crowd = Crowd::new(2);
-        assert_eq!(enter(&mut crowd, "10.0.0.9", 0), None);
-        assert_eq!(enter(&mut crowd, "10.0.0.1", 1), None);
-        assert_eq!(enter(&mut crowd, "::ffff:10.0.0.1", 2), Some(1));
+        for addresses in [["fd00::9:0:0:0:1", "fd00::1", "fd00::2"], ["10.0.0.9", "10.0.0.1", "::ffff:10.0.0.1"]] {
+            let mut crowd = Crowd::new(2);
+            let mut places = addresses.map(|from| enter(&mut crowd, from));
+            assert_eq!(lost(&mut places), [1], "{addresses:?}");
+        }
     }
 }

@@ -42,6 +42,26 @@ fn every_wrong_chain_is_refused_for_its_own_reason() {
     }
 }
 
+/// What is wrong with the leaf itself is seen without any trust: the CA agent checks its own certificates so.
+#[test]
+fn a_wrong_leaf_is_refused_by_its_form_alone() {
+    const FORM: [&str; 9] = [
+        "malformed",
+        "ca_as_leaf",
+        "key_usage",
+        "key_cert_sign",
+        "crl_sign",
+        "ext_key_usage",
+        "no_uri_san",
+        "several_uri_sans",
+        "invalid_spiffe_id",
+    ];
+    for case in cases::all() {
+        let form = Leaf::parse(&case.chain[0]).err().map(|error| error.as_str());
+        assert_eq!(form, FORM.contains(&case.label).then_some(case.label), "{}", case.what);
+    }
+}
+
 #[test]
 fn there_is_a_wrong_chain_for_every_reason() {
     let tried: BTreeSet<_> = cases::all().into_iter().map(|case| case.label).collect();

@@ -12,6 +12,7 @@ use kith_tls::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
+    io::AsyncReadExt as _,
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
 };
@@ -267,7 +268,7 @@ async fn nobody_at_the_address_is_said_so() {
 
 #[tokio::test]
 async fn clients_that_connect_and_say_nothing_keep_nobody_out() {
-    const SILENT: usize = 600;
+    const SILENT: usize = 1100;
     // Both ends of every connection are this process's.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -284,12 +285,41 @@ async fn clients_that_connect_and_say_nothing_keep_nobody_out() {
         socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
         silent.push(socket.connect(hub.address()).await.unwrap());
     }
-    hub.until_failed("crowded_out", SILENT + 1 - 512).await;
+    hub.until_failed("crowded_out", SILENT + 1 - 1024).await;
     let channel = connector(&hub, &pki, "/kith/ca", Some(&web)).channel();
     tokio::time::timeout(Duration::from_secs(3), ask(&channel)).await.expect("the server is blocked").unwrap();
     let mut byte = [0];
     assert_eq!(patient.try_read(&mut byte).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     assert_eq!(silent[0].try_read(&mut byte).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn clients_that_need_no_certificate_and_idle_keep_nobody_out_either() {
+    const IDLE: usize = 1030;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let pki = Pki::new();
+    let agent = Credentials::default();
+    publish(&pki, &agent, "/kith/ca");
+    let hub = Hub::start(&agent, Security::ServerOnly).await;
+    let connector = connector(&hub, &pki, "/kith/ca", None);
+    let mut idle = vec![];
+    for _ in 0..IDLE {
+        idle.push(connector.connect().await.unwrap());
+    }
+    ask(&connector.clone().channel()).await.unwrap();
+    // Who came first had to go; who came last is still there.
+    let mut byte = [0; 64];
+    let gone = tokio::time::timeout(Duration::from_secs(5), async {
+        // The server's HTTP/2 preface comes before the end.
+        while idle[0].read(&mut byte).await.is_ok_and(|read| read > 0) {}
+    });
+    gone.await.expect("the first idle connection is still open");
+    let last = idle.last_mut().unwrap();
+    while tokio::time::timeout(Duration::from_millis(50), last.read(&mut byte)).await.is_ok_and(|read| {
+        assert!(read.unwrap() > 0, "the last idle connection was closed");
+        true
+    }) {}
 }
 
 #[tokio::test]

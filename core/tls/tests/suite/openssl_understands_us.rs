@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
@@ -77,15 +77,43 @@ fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
+/// An `openssl` process, which ends with the test that wanted it.
+struct Openssl(Child);
+
+impl Openssl {
+    /// Its input stays open: at the input's end `s_server` would leave.
+    fn start(arguments: impl IntoIterator<Item = String>) -> Self {
+        let mut openssl = Command::new("openssl");
+        openssl.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(openssl.spawn().expect("this test needs the openssl command"))
+    }
+
+    /// What it still prints until its end.
+    async fn rest(mut self) -> String {
+        let (stdout, stderr) = (self.0.stdout.take().unwrap(), self.0.stderr.take().unwrap());
+        let read = |mut pipe: Box<dyn Read + Send>| {
+            tokio::task::spawn_blocking(move || {
+                let mut printed = vec![];
+                pipe.read_to_end(&mut printed).map(|_| printed)
+            })
+        };
+        let (stdout, stderr) = tokio::join!(read(Box::new(stdout)), read(Box::new(stderr)));
+        let printed = [stdout.unwrap().unwrap(), stderr.unwrap().unwrap()].concat();
+        String::from_utf8_lossy(&printed).into_owned()
+    }
+}
+
+impl Drop for Openssl {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs `openssl s_client` to its end; returns what it printed, received bytes included.
 async fn s_client(address: SocketAddr, arguments: Vec<String>) -> String {
-    let output = tokio::task::spawn_blocking(move || {
-        let mut openssl = Command::new("openssl");
-        openssl.args(["s_client", "-quiet", "-connect", &address.to_string()]).args(arguments);
-        openssl.stdin(Stdio::null()).output().expect("this test needs the openssl command")
-    });
-    let output = output.await.unwrap();
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    let client = words(&["s_client", "-quiet", "-connect", &address.to_string()]);
+    Openssl::start(client.into_iter().chain(arguments)).rest().await
 }
 
 /// One connection to a server of ours that greets whom it accepts.
@@ -121,38 +149,17 @@ struct Greeted {
 
 /// `openssl s_server`, which asks for a certificate and takes any.
 struct SServer {
-    process: Child,
+    openssl: Openssl,
     address: SocketAddr,
 }
 
 impl SServer {
     fn start(files: &Files, more: &[&str]) -> Self {
-        let mut openssl = Command::new("openssl");
-        openssl.args(["s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-verify", "5"]);
-        openssl.args(files.arguments()).args(more);
-        // Its input stays open: at the input's end it would leave.
-        openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = openssl.spawn().expect("this test needs the openssl command");
-        let mut lines = BufReader::new(process.stdout.as_mut().unwrap()).lines();
+        let arguments = words(&["s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-verify", "5"]);
+        let mut openssl = Openssl::start(arguments.into_iter().chain(files.arguments()).chain(words(more)));
+        let mut lines = BufReader::new(openssl.0.stdout.as_mut().unwrap()).lines();
         let address = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ")?.parse().ok());
-        Self { address: address.expect("s_server says where it listens"), process }
-    }
-
-    /// Waits for its end and returns what it had to complain about.
-    async fn complaints(mut self) -> String {
-        let wait = move || {
-            let mut complaints = String::new();
-            self.process.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
-            complaints
-        };
-        tokio::task::spawn_blocking(wait).await.unwrap()
-    }
-}
-
-impl Drop for SServer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        Self { address: address.expect("s_server says where it listens"), openssl }
     }
 }
 
@@ -279,7 +286,7 @@ async fn a_refused_server_prints_the_alert_of_the_reason() {
         let server = SServer::start(&Files::write(&case.chain, &case.key), &[]);
         let error = call(server.address, client).await.unwrap_err();
         assert_eq!(error.as_str(), label);
-        let printed = server.complaints().await;
+        let printed = server.openssl.rest().await;
         assert!(printed.contains(&format!("SSL alert number {number}\n")), "{label}: {printed}");
     }
 }
