@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use kith_identity::Serial;
+use kith_identity::{Serial, TrustDomain};
 use kith_proto::{bundles_from_wire, ca};
 use kith_runtime::{
     backoff::{Backoff, random},
@@ -42,6 +42,31 @@ enum StreamError {
     Empty,
     #[error("trust bundles that are not usable: {0}")]
     Bundles(String),
+    #[error("trust bundles without that of our own trust domain {0}")]
+    NotOurs(TrustDomain),
+}
+
+/// One line in the log each time that the stream is lost, however long it is away, and one when it is there again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    New,
+    Up,
+    Lost,
+}
+
+impl Link {
+    fn follows(&mut self, sequence: u64) {
+        if std::mem::replace(self, Self::Up) != Self::Up {
+            info!(sequence, "Following the CA's trust bundles");
+        }
+    }
+
+    fn lost(&mut self, error: &StreamError) {
+        match std::mem::replace(self, Self::Lost) {
+            Self::Lost => debug!(%error, "Still without the stream of trust bundles"),
+            _ => warn!(%error, "The stream of trust bundles is lost; those there are stay in force"),
+        }
+    }
 }
 
 impl BundleWatch {
@@ -50,14 +75,12 @@ impl BundleWatch {
         let mut credentials = self.publisher.reader();
         let (initial, cap) = RETRY;
         let mut backoff = Backoff::new(initial, cap);
-        // One line for each time that the stream is lost, however long it is away.
-        let mut is_lost = false;
+        let mut link = Link::New;
         while let Some(material) = credentials.first().await {
             let serial = material.svid().serial().clone();
-            match self.follow(&serial, &mut credentials, &mut backoff, &mut is_lost).await {
+            match self.follow(&serial, &mut credentials, &mut backoff, &mut link).await {
                 Ok(()) => continue,
-                Err(error) if std::mem::replace(&mut is_lost, true) => debug!(%error, "Still no trust bundle stream"),
-                Err(error) => warn!(%error, "The stream of trust bundles is lost; those there are stay in force"),
+                Err(error) => link.lost(&error),
             }
             self.publisher.metrics().stream_connected.set(0);
             tokio::select! {
@@ -74,7 +97,7 @@ impl BundleWatch {
         serial: &Serial,
         credentials: &mut CredentialsReader,
         backoff: &mut Backoff,
-        is_lost: &mut bool,
+        link: &mut Link,
     ) -> Result<(), StreamError> {
         let mut connection = self.ca.connect_mtls().await?;
         let (acks, outgoing) = mpsc::channel(1);
@@ -89,9 +112,7 @@ impl BundleWatch {
                 () = rotated(credentials, serial) => return Ok(()),
             };
             let sequence = self.apply(message.ok_or(StreamError::Ended)?, last).await?;
-            if std::mem::replace(is_lost, false) || last.is_none() {
-                info!(sequence, "Following the CA's trust bundles");
-            }
+            link.follows(sequence);
             last = Some(sequence);
             backoff.reset();
             self.publisher.metrics().stream_connected.set(1);
@@ -109,6 +130,10 @@ impl BundleWatch {
         let sequence = bundles.sequence;
         if let Some(from) = last.filter(|last| sequence < *last) {
             return Err(StreamError::Backwards { from, to: sequence });
+        }
+        let own = self.ca.trust_domain();
+        if bundles.get(own).is_none() {
+            return Err(StreamError::NotOurs(own.clone()));
         }
         let in_force = self.publisher.material().is_some_and(|material| *material.trust().bundles() == bundles);
         if !in_force {

@@ -81,7 +81,7 @@ pub(super) enum CallError {
         alert: &'static str,
     },
     /// The CA has decided against it.
-    #[error("the CA refused: {message} ({reason})")]
+    #[error("the CA refused as {reason}: {message}")]
     Refused {
         /// Its label for why.
         reason: String,
@@ -134,6 +134,11 @@ impl CaClient {
             version,
             clock,
         }
+    }
+
+    /// The trust domain that the CA serves, and that we belong to.
+    pub(super) fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
     }
 
     /// Gets one certificate.
@@ -203,13 +208,12 @@ impl CaClient {
             std::future::ready(io.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
         });
         let (interval, timeout) = KEEP_ALIVE;
-        let channel = Endpoint::from_static("http://kith.internal")
+        let endpoint = Endpoint::from_static("http://kith.internal")
             .http2_keep_alive_interval(interval)
             .keep_alive_timeout(timeout)
-            .keep_alive_while_idle(true)
-            .connect_with_connector(once)
-            .await;
-        match channel {
+            .keep_alive_while_idle(true);
+        let channel = endpoint.connect_with_connector(once);
+        match tokio::time::timeout(CALL_DEADLINE, channel).await.map_err(|_| CallError::Timeout)? {
             Ok(channel) => Ok(CaConnection { client: CertificateAuthorityClient::new(channel), address, alert }),
             Err(error) => match alert.get() {
                 Some(alert) => Err(CallError::Alert { address, alert }),
@@ -248,7 +252,11 @@ impl CaConnection {
         if let Some(alert) = self.alert.get() {
             return CallError::Alert { address: self.address.clone(), alert };
         }
-        let message = status.message().to_owned();
+        let own_label = reason(status, "");
+        // The agent begins its message with its label, for callers that see no metadata.
+        let message = status.message();
+        let message = message.strip_prefix(&own_label).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message);
+        let message = message.to_owned();
         match status.code() {
             Code::PermissionDenied
             | Code::Unauthenticated

@@ -48,16 +48,16 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct Instance {
     /// The name of this host, for operators [default: the system's, outside Kubernetes].
-    #[arg(long = "instance-host", env = "KITH_INSTANCE_HOST", value_name = "NAME")]
+    #[arg(long = "instance-host", env = "KITH_INSTANCE_HOST", value_name = "NAME", value_parser = told)]
     pub host: Option<String>,
     /// The name of this pod, for operators.
-    #[arg(long, env = "KITH_POD_NAME", value_name = "NAME")]
+    #[arg(long, env = "KITH_POD_NAME", value_name = "NAME", value_parser = told)]
     pub pod_name: Option<String>,
     /// The UID of this pod, for operators.
-    #[arg(long, env = "KITH_POD_UID", value_name = "UID")]
+    #[arg(long, env = "KITH_POD_UID", value_name = "UID", value_parser = told)]
     pub pod_uid: Option<String>,
     /// The name of this pod's node, for operators.
-    #[arg(long, env = "KITH_NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "KITH_NODE_NAME", value_name = "NAME", value_parser = told)]
     pub node_name: Option<String>,
 }
 
@@ -152,6 +152,15 @@ impl Instance {
             pod_uid: text(&self.pod_uid),
             node_name: text(&self.node_name),
         }
+    }
+}
+
+/// What operators are told: as long as a DNS name at most, which no CA agent refuses.
+fn told(text: &str) -> Result<String, String> {
+    if (1..=253).contains(&text.len()) && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 253 printable characters".to_owned())
     }
 }
 

@@ -208,3 +208,6 @@ fn vouches(trust: &Trust, svid: &X509Svid, now: SystemTime) -> bool {
         [] => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

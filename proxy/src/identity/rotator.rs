@@ -40,6 +40,14 @@ pub(super) struct Pending {
     token: Option<JoinToken>,
 }
 
+/// Why a renewal is due.
+enum Due {
+    /// It was planned so.
+    InTime,
+    /// The SVID has become worthless before.
+    Early,
+}
+
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AttemptError {
@@ -61,17 +69,24 @@ impl Rotator {
         if self.publisher.material().is_none() {
             self.obtain().await;
         }
+        let (initial, cap) = schedule::EARLY;
+        let mut early = Backoff::new(initial, cap);
         loop {
-            self.until_due().await;
+            match self.until_due().await {
+                Due::InTime => early.reset(),
+                // A withdrawn root concerns the whole fleet at once, and a CA whose bundles disown what it has just
+                // issued must not be asked in circles.
+                Due::Early => tokio::time::sleep(early.next(random())).await,
+            }
             self.obtain().await;
         }
     }
 
-    async fn until_due(&self) {
+    async fn until_due(&self) -> Due {
         let due = self.publisher.state().borrow().next_rotation.unwrap_or_else(|| self.clock.now());
         tokio::select! {
-            () = self.clock.sleep_until_wall(due) => {}
-            () = self.publisher.renew_now() => {}
+            () = self.clock.sleep_until_wall(due) => Due::InTime,
+            () = self.publisher.renew_now() => Due::Early,
         }
     }
 

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 /// The first wait after a failure, and the longest while the SVID lasts.
 pub(super) const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// How long a renewal that was not planned may be put off: the first time, and when it goes on so.
+pub(super) const EARLY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// The longest wait of a workload that has no SVID to show: everything of it stands still.
 const LONGEST_WITHOUT_SVID: Duration = Duration::from_secs(10);
 /// Jitter may draw nothing at all; a CA that refuses at once must not be asked in a tight loop.

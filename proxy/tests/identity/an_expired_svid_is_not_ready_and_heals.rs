@@ -33,7 +33,7 @@ async fn nothing_is_visible_until_the_expiry_and_a_ca_that_is_back_heals_it() {
 
     ca.run();
     workload.failing("token_spent").await;
-    workload.until_unready("the CA refused: refused as token_spent").await;
+    workload.until_unready("the CA refused as token_spent").await;
     setup.write("token", &ca.token("second"));
     workload.until("there is another SVID", |state| state.rotations == 1 && state.failing.is_none()).await;
     workload.until_ready().await;

@@ -370,7 +370,7 @@ fn bind(address: SocketAddr) -> TcpListener {
 }
 
 fn refused(reason: &'static str) -> Status {
-    let mut status = Status::permission_denied(format!("refused as {reason}"));
+    let mut status = Status::permission_denied(format!("{reason}: not this one"));
     status.metadata_mut().insert("kith-reason", reason.parse().unwrap());
     status
 }

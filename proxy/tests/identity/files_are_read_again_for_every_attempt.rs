@@ -17,7 +17,7 @@ async fn a_token_may_come_later_and_may_be_replaced() {
 
     setup.write("token", "nonsense");
     let failing = workload.failing("token_unknown").await.failing.unwrap();
-    assert!(failing.error.contains("the CA refused: refused as token_unknown"), "{}", failing.error);
+    assert!(failing.error.contains("the CA refused as token_unknown: not this one"), "{}", failing.error);
     assert!(workload.metric(r#"kith_svid_rotations_total{result="token_unknown"} 1"#));
 
     setup.write("token", &ca.token("good"));
@@ -62,10 +62,14 @@ async fn a_root_replaced_behind_a_running_workload_is_picked_up() {
 
     let mut new = Ca::new(&clock);
     setup.write("bundle.pem", &new.root_pem());
-    setup.write("token", &new.token("new"));
     new.run_in_place_of(&mut ca);
-    // Before its time has come: the SVID in force is worth nothing to the new CA, and the token is a new one.
     manual.advance(std::time::Duration::from_secs(10));
+    // The new CA takes neither the SVID of another root nor a token that it has not made.
+    let failing = workload.failing("alert_unknown_ca").await.failing.unwrap();
+    assert!(failing.error.contains("refused our SVID with alert unknown_ca"), "{}", failing.error);
+    assert!(failing.error.contains("token_unknown"), "{}", failing.error);
+    assert_eq!(workload.serial(), old);
+    setup.write("token", &new.token("new"));
     workload
         .until("the new CA has certified it", |state| {
             state.svid.as_ref().is_some_and(|svid| svid.serial.to_string() != old)

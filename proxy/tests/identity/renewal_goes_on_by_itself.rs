@@ -65,7 +65,10 @@ async fn a_refused_renewal_attests_anew_where_it_can() {
     manual.advance(Duration::from_secs(11));
     let state = workload.failing("svid_revoked").await;
     let error = state.failing.unwrap().error;
-    assert!(error.contains("(svid_revoked); attesting anew failed too: the CA refused"), "{error}");
+    assert!(
+        error.contains("the CA refused as svid_revoked: not this one; attesting anew failed too: the CA refused"),
+        "{error}"
+    );
     assert!(error.contains("token_spent"), "{error}");
     assert_eq!(workload.serial(), serial, "the last good one stays");
 

@@ -32,7 +32,8 @@ fn the_ca_is_found_where_the_design_says() {
 
 #[test]
 fn an_error_names_flag_value_and_what_was_expected() {
-    let cases: [(&[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&["--pod-name", ""], &["--pod-name", "1 to 253"]),
         (&["--ca-mtls-address", "ca"], &["--ca-mtls-address", "'ca'", "expected a host and a port"]),
         (&["--ca-id", "ca"], &["--ca-id", "'ca'", "begins with spiffe://"]),
         (&[], &["--join-token-file", "KITH_JOIN_TOKEN_FILE", "expected a join token"]),
