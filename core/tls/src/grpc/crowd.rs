@@ -1,6 +1,5 @@
 use std::{
     collections::{HashMap, VecDeque},
-    convert::Infallible,
     net::{IpAddr, Ipv6Addr},
     pin::Pin,
     task::{Context, Poll},
@@ -15,12 +14,13 @@ use tokio::sync::oneshot;
 pub(crate) struct Crowd {
     most: usize,
     /// Who came first is first.
-    guests: VecDeque<(IpAddr, oneshot::Sender<Infallible>)>,
+    guests: VecDeque<(IpAddr, oneshot::Sender<()>)>,
 }
 
-/// A place in the room, until it is dropped; a future that ends when the place is lost to another.
+/// A place in the room, until it is dropped; a future that ends when the place is lost to another. When the room itself
+/// is gone, nobody can come for the place any more.
 #[derive(Debug)]
-pub(crate) struct Place(oneshot::Receiver<Infallible>);
+pub(crate) struct Place(Option<oneshot::Receiver<()>>);
 
 impl Crowd {
     pub(crate) fn new(most: usize) -> Self {
@@ -37,7 +37,7 @@ impl Crowd {
         if self.guests.len() > self.most {
             self.push_out();
         }
-        Place(place)
+        Place(Some(place))
     }
 
     fn push_out(&mut self) {
@@ -47,8 +47,9 @@ impl Crowd {
         }
         let largest = guests_by_source.values().copied().max();
         let first = self.guests.iter().position(|(source, _)| guests_by_source.get(source).copied() == largest);
-        if let Some(first) = first {
-            self.guests.remove(first);
+        if let Some((_, place)) = first.and_then(|first| self.guests.remove(first)) {
+            // Whoever left at this very moment needs no telling.
+            let _ = place.send(());
         }
     }
 }
@@ -57,7 +58,15 @@ impl Future for Place {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(|_| ())
+        let Some(place) = &mut self.0 else { return Poll::Pending };
+        match Pin::new(place).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(_)) => {
+                self.0 = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -106,6 +115,15 @@ mod tests {
         let mut other = enter(&mut crowd, "10.0.0.3");
         assert_eq!(lost([&mut single, &mut other]), [0_usize; 0]);
         assert_eq!(lost(&mut many), (0..98).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_guest_stays_when_the_room_is_closed_to_newcomers() {
+        let mut crowd = Crowd::new(1);
+        let mut place = enter(&mut crowd, "10.0.0.1");
+        drop(crowd);
+        assert_eq!(lost([&mut place]), [0_usize; 0]);
+        assert_eq!(lost([&mut place]), [0_usize; 0]);
     }
 
     #[test]
