@@ -49,6 +49,17 @@ fn a_workload_is_meshed_on_each_port_that_it_does_not_skip() {
 }
 
 #[test]
+fn the_sidecars_own_ports_are_reached_as_they_are() {
+    let mesh = mesh();
+    for port in 15020..=15022 {
+        let address = format!("10.0.0.5:{port}");
+        reaches(&mesh, &address, &[(&address, "sidecar_port")]);
+    }
+    reaches(&mesh, "10.0.0.5:15023", &[("10.0.0.5:15023", "kith spiffe://example.org/ns/shop/sa/web")]);
+    reaches(&mesh, "10.0.0.8:15020", &[("10.0.0.8:15020", "foreign h2 spiffe://partner.example/payments")]);
+}
+
+#[test]
 fn modes_do_not_turn_a_foreign_workload_plain() {
     reaches(&mesh(), "10.0.0.8:9100", &[("10.0.0.8:9100", "foreign h2 spiffe://partner.example/payments")]);
 }
