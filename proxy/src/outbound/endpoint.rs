@@ -1,6 +1,6 @@
 //! One meshed endpoint: dial it, prove it, and on `kith/1` hear whether it takes the connection.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use kith_mesh::{Meshed, Protocol};
 use kith_tls::{
@@ -106,13 +106,21 @@ async fn answered(
         Heard::Answer(Answer::Refused(refusal)) => Attempt::Elsewhere(by_peer(refusal)),
         Heard::WireFailed(error) => match alert {
             Some(label) => Attempt::Elsewhere(Reason::new(Outcome::Refused, label, error.to_string())),
-            None => Attempt::Over(Reason::new(Outcome::Reset, "unanswered", error.to_string())),
+            None => Attempt::Over(Reason::new(Outcome::Reset, unanswered(&error), error.to_string())),
         },
         Heard::ApplicationFailed(error) => {
             tls.io().resetter().arm();
             Attempt::Over(Reason::new(Outcome::Reset, "application_reset", error.to_string()))
         }
         Heard::Silence => Attempt::Over(Reason::ANSWER_TIMEOUT),
+    }
+}
+
+/// A cut and a broken protocol are different faults; after either the bytes may have been delivered.
+fn unanswered(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "wire_protocol",
+        _ => "unanswered",
     }
 }
 
