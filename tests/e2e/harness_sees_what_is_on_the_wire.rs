@@ -113,6 +113,23 @@ fn pods_run_real_servers_and_reach_outside() {
 }
 
 #[test]
+fn a_cut_wire_carries_nothing_until_it_is_mended() {
+    let net = Net::new();
+    let (client, server) = (net.pod("client"), net.pod("server"));
+    let _echo = Server::echo(&server, (Ipv4Addr::UNSPECIFIED, 7000).into());
+    let mut stream = tcp::connect(&client, server.at(7000)).unwrap();
+    net.cut();
+    stream.write_all(b"into the void").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut answer = [0; 13];
+    assert_eq!(stream.read_exact(&mut answer).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    net.mend();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"into the void");
+}
+
+#[test]
 fn nothing_is_left_behind() {
     let net = Net::new();
     let pod = net.pod("pod");

@@ -3,3 +3,5 @@
 mod capture_leads_every_connection_through_the_sidecar;
 mod harness_sees_what_is_on_the_wire;
 mod init_is_idempotent_and_undone;
+mod init_says_what_to_do;
+mod no_packet_slips_past_the_rules;

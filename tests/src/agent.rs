@@ -106,6 +106,15 @@ impl Agent {
         self.process.lock().unwrap().as_ref().expect("the agent runs").log()
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.lock().unwrap().as_ref().expect("the agent runs").pid()
+    }
+
     /// Where it runs.
     #[must_use]
     pub fn pod(&self) -> &Pod {

@@ -26,6 +26,6 @@ pub use net::Net;
 pub use pki::{Defect, Issued, Leaf, Pki};
 pub use pod::Pod;
 pub use process::{Finished, PodCommand, Process};
-pub use programs::{kith_ca_agent, kith_proxy};
+pub use programs::{grpcurl, kith_ca_agent, kith_proxy};
 pub use sidecar::Sidecar;
 pub use wait::{wait_for, wait_until};

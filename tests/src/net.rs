@@ -18,11 +18,9 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{
-    Capture, Pod,
-    net::cleanup::{delete_namespace, sweep},
-    pod::enter,
-};
+use crate::{Capture, Pod, net::cleanup::delete_namespace, pod::enter};
+
+pub use self::cleanup::sweep;
 
 /// The pods' addresses of a net.
 pub const PODS_V4: &str = "10.88.0.0/16";
@@ -80,7 +78,7 @@ impl Net {
     pub fn new() -> Self {
         static NETS: AtomicU32 = AtomicU32::new(0);
         sweep();
-        let prefix = format!("{PREFIX}{}-{}", process::id(), NETS.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("{}{}", prefix_of(process::id()), NETS.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix(&format!("{prefix}-")).tempdir().unwrap();
         // Programs under other users read and write below it.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -140,6 +138,19 @@ impl Net {
     #[must_use]
     pub fn capture(&self) -> Capture {
         Capture::start(&self.wire())
+    }
+
+    /// Cuts the wire: nothing passes between pods any more, and no one is told.
+    pub fn cut(&self) {
+        self.wire().nft(
+            "add table bridge cut\n\
+             add chain bridge cut forward { type filter hook forward priority 0; policy drop; }\n",
+        );
+    }
+
+    /// Mends a wire that was cut.
+    pub fn mend(&self) {
+        self.wire().nft("delete table bridge cut\n");
     }
 
     /// The wire's own namespace, as a pod without an address: for captures and for rules that cut the wire.
@@ -241,7 +252,7 @@ impl Inner {
             namespaces.push(namespace.clone());
         }
         // The first `ip netns add` of a system mounts the directory, and two at once would mount it twice.
-        let lock = File::create(std::env::temp_dir().join("kith-tests.lock")).unwrap();
+        let lock = File::open(std::env::temp_dir()).unwrap();
         lock.lock().unwrap();
         ip_batch(None, &format!("netns add {namespace}\n"));
         namespace
@@ -271,6 +282,12 @@ impl Drop for Net {
             delete_namespace(&namespace);
         }
     }
+}
+
+/// What the names of all namespaces and directories begin with that this process makes.
+#[must_use]
+pub fn prefix_of(process: u32) -> String {
+    format!("{PREFIX}{process}-")
 }
 
 /// Runs lines of `ip`, in a namespace if one is named.

@@ -1,14 +1,13 @@
 //! Programs in pods.
 
+mod finished;
+
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
-    os::unix::{
-        fs::PermissionsExt,
-        process::{CommandExt, ExitStatusExt},
-    },
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -16,6 +15,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+pub use self::finished::{Finished, Memory};
 use crate::{Pod, wait_until};
 
 /// How long [`PodCommand::output`] waits unless told otherwise.
@@ -32,6 +32,7 @@ pub struct PodCommand {
     current_dir: Option<PathBuf>,
     uid: Option<u32>,
     open_files: Option<u64>,
+    own_ipc: bool,
     stdin: Input,
     timeout: Duration,
 }
@@ -57,19 +58,6 @@ pub struct Process {
     pod: Pod,
 }
 
-/// What a program left when it ended.
-#[derive(Debug)]
-pub struct Finished {
-    /// What was run.
-    pub name: String,
-    /// How it ended.
-    pub status: ExitStatus,
-    /// What it wrote to its standard output.
-    pub stdout: Vec<u8>,
-    /// What it wrote to its standard error.
-    pub stderr: String,
-}
-
 impl PodCommand {
     pub(crate) fn new(pod: &Pod, program: &OsStr) -> Self {
         Self {
@@ -80,6 +68,7 @@ impl PodCommand {
             current_dir: None,
             uid: None,
             open_files: None,
+            own_ipc: false,
             stdin: Input::Nothing,
             timeout: DEFAULT_TIMEOUT,
         }
@@ -123,6 +112,12 @@ impl PodCommand {
     /// Limits its open files, softly and hard.
     pub fn open_files(mut self, limit: u64) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// Gives it System V memory of its own, which is gone with it however it ends.
+    pub fn own_ipc(mut self) -> Self {
+        self.own_ipc = true;
         self
     }
 
@@ -219,6 +214,9 @@ impl PodCommand {
         let mut words: Vec<OsString> = vec!["nsenter".into(), format!("--net={}", self.pod.netns().display()).into()];
         if let Some(limit) = self.open_files {
             words.extend(["prlimit".into(), format!("--nofile={limit}:{limit}").into()]);
+        }
+        if self.own_ipc {
+            words.extend(["unshare", "--ipc"].map(OsString::from));
         }
         if let Some(uid) = self.uid {
             let [user, group] = [format!("--reuid={uid}"), format!("--regid={uid}")];
@@ -346,46 +344,6 @@ impl Process {
     #[must_use]
     pub fn pod(&self) -> &Pod {
         &self.pod
-    }
-}
-
-/// Resident memory of a process, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub struct Memory {
-    /// The most it ever was.
-    pub peak: u64,
-    /// What it is now.
-    pub resident: u64,
-}
-
-impl Finished {
-    /// What it wrote, if it ended well.
-    ///
-    /// # Panics
-    /// When it did not, with what it said.
-    #[track_caller]
-    #[must_use]
-    pub fn success(self) -> String {
-        assert!(self.status.success(), "{} failed: {}\n{}{}", self.name, self.status, self.text(), self.stderr);
-        self.text()
-    }
-
-    /// Its standard output as text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    /// Its exit code; none when a signal ended it.
-    #[must_use]
-    pub fn code(&self) -> Option<i32> {
-        self.status.code()
-    }
-
-    /// The signal that ended it.
-    #[must_use]
-    pub fn signal(&self) -> Option<i32> {
-        self.status.signal()
     }
 }
 

@@ -20,6 +20,21 @@ pub fn kith_ca_agent() -> PathBuf {
     built("kith-ca-agent")
 }
 
+/// grpcurl: where `make test` has put it, else wherever the path has it.
+///
+/// # Panics
+/// When it is not installed.
+#[must_use]
+pub fn grpcurl() -> PathBuf {
+    let cache = env::var_os("KITH_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/kith")));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = cache.map(|cache| cache.join("tools/bin")).into_iter().chain(env::split_paths(&path));
+    dirs.map(|dir| dir.join("grpcurl"))
+        .find(|program| program.is_file())
+        .expect("grpcurl is installed: `.ci/setup test`")
+}
+
 /// A test runs as `<target>/<profile>/deps/<test>`, and Cargo puts programs beside `deps`. `KITH_BIN_DIR` names another
 /// place, so that the same tests can be run against release builds.
 fn built(name: &str) -> PathBuf {

@@ -33,12 +33,13 @@ pub struct Start<'a> {
     args: Vec<String>,
     open_files: Option<u64>,
     token: Option<String>,
+    capture: bool,
 }
 
 impl Sidecar {
     /// A sidecar for the workload with this path of the trust domain, such as `/ns/shop/sa/web`.
     pub fn of<'a>(pod: &'a Pod, agent: &'a Agent, mesh_file: &'a Path, path: &'a str) -> Start<'a> {
-        Start { pod, agent, mesh_file, path, args: Vec::new(), open_files: None, token: None }
+        Start { pod, agent, mesh_file, path, args: Vec::new(), open_files: None, token: None, capture: true }
     }
 
     /// The pod's capture, by `kith-proxy init`.
@@ -163,6 +164,12 @@ impl Start<'_> {
         self
     }
 
+    /// Leaves capture to the test.
+    pub fn without_capture(mut self) -> Self {
+        self.capture = false;
+        self
+    }
+
     /// Sets up capture, starts it, and waits until it is ready.
     pub fn ready(self) -> Sidecar {
         let sidecar = self.begin();
@@ -172,7 +179,9 @@ impl Start<'_> {
 
     /// Sets up capture and starts it.
     pub fn begin(mut self) -> Sidecar {
-        Sidecar::init(self.pod);
+        if self.capture {
+            Sidecar::init(self.pod);
+        }
         let token = self.token.take().unwrap_or_else(|| self.agent.token(self.path));
         let file = token_file(self.pod, &token);
         let pod = self.pod.clone();

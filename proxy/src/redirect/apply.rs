@@ -77,7 +77,10 @@ pub fn undo() -> Result<(), ApplyError> {
 pub fn verify(plan: &Plan) -> Result<(), ApplyError> {
     let output = nft(&["-j", "list", "table", "inet", TABLE], b"")?;
     if !output.status.success() {
-        return Err(refusal(&output));
+        return Err(match refusal(&output.stderr) {
+            ApplyError::Unsupported(_) => ApplyError::Mismatch(format!("there is no table {TABLE}")),
+            other => other,
+        });
     }
     let listed: Nftables<'static> =
         serde_json::from_slice(&output.stdout).map_err(|error| ApplyError::Unreadable(error.to_string()))?;
@@ -87,7 +90,7 @@ pub fn verify(plan: &Plan) -> Result<(), ApplyError> {
 fn load(commands: &Nftables<'_>) -> Result<(), ApplyError> {
     let commands = serde_json::to_vec(commands).map_err(|error| ApplyError::Refused(error.to_string()))?;
     let output = nft(&["-j", "-f", "-"], &commands)?;
-    if output.status.success() { Ok(()) } else { Err(refusal(&output)) }
+    if output.status.success() { Ok(()) } else { Err(refusal(&output.stderr)) }
 }
 
 /// Runs `nft` ourselves: the crate's own runner lets go of what it says on standard error.
@@ -106,16 +109,50 @@ fn nft(args: &[&str], input: &[u8]) -> Result<Output, ApplyError> {
     child.wait_with_output().map_err(not_run)
 }
 
-fn refusal(output: &Output) -> ApplyError {
-    let said = String::from_utf8_lossy(&output.stderr);
+/// Sorts what `nft` says by what the operator can do about it.
+fn refusal(stderr: &[u8]) -> ApplyError {
+    let text = String::from_utf8_lossy(stderr);
     // What follows the first line quotes our commands.
-    let said = said.lines().next().unwrap_or("nothing").trim().to_owned();
-    let contains = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let said = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned();
+    let contains = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if contains(&["Operation not permitted", "you must be root"]) {
         ApplyError::NotPermitted(said)
     } else if contains(&["not supported", "No such file or directory", "Unable to initialize Netlink"]) {
         ApplyError::Unsupported(said)
     } else {
         ApplyError::Refused(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nft_says_tells_the_operator_what_to_do() {
+        for (stderr, label, advice) in [
+            (
+                "Operation not permitted (you must be root)\nnetlink: Error: cache",
+                "not_permitted",
+                "needs CAP_NET_ADMIN",
+            ),
+            (
+                "internal:0:0-0: Error: Could not process rule: Operation not permitted\n",
+                "not_permitted",
+                "CAP_NET_ADMIN",
+            ),
+            ("internal:0:0-0: Error: Could not process rule: Operation not supported", "unsupported", "5.2 or newer"),
+            ("internal:0:0-0: Error: Could not process rule: No such file or directory", "unsupported", "modprobe"),
+            ("Unable to initialize Netlink socket: Protocol not supported", "unsupported", "modprobe nf_tables"),
+            (
+                "\ninternal:0:0-0: Error: Could not process rule: Device or resource busy\n",
+                "refused",
+                "Device or resource",
+            ),
+        ] {
+            let error = refusal(stderr.as_bytes());
+            assert_eq!(error.as_str(), label, "{stderr}");
+            assert!(error.to_string().contains(advice), "{error}");
+        }
     }
 }

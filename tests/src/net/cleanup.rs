@@ -24,8 +24,8 @@ pub(super) fn delete_namespace(name: &str) {
     let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
 }
 
-/// Removes, once a process, what tests left behind whose process is gone.
-pub(super) fn sweep() {
+/// Removes, once a process, what others left behind whose process is gone.
+pub fn sweep() {
     static SWEPT: Once = Once::new();
     SWEPT.call_once(|| {
         orphans(Path::new("/run/netns")).iter().for_each(|name| delete_namespace(name));

@@ -94,7 +94,7 @@ fn program(pod: &Pod, name: &str) -> PodCommand {
     versions.sort_by_key(std::fs::DirEntry::file_name);
     let version = versions.pop().expect("PostgreSQL is installed").path();
     // The user's home is not needed, and the caller's is not readable.
-    pod.command(version.join("bin").join(name)).uid(uid()).env("HOME", "/nonexistent").current_dir("/")
+    pod.command(version.join("bin").join(name)).own_ipc().uid(uid()).env("HOME", "/nonexistent").current_dir("/")
 }
 
 fn uid() -> u32 {

@@ -1,0 +1,1 @@
+//! Identities: how they are obtained, renewed, lost and found again.
