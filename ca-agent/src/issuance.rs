@@ -30,6 +30,3 @@ pub(crate) struct Config {
     /// Requests a minute from one address, and for one identity; 0 is without limit.
     pub(crate) requests_per_minute: u32,
 }
-
-#[cfg(test)]
-mod tests;

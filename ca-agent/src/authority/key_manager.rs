@@ -171,6 +171,3 @@ pub(crate) fn trust(roots: &[CaFacts], trust_domain: &TrustDomain) -> Result<Tru
     let bundle = TrustBundle::new(trust_domain.clone(), authorities)?;
     Trust::new(TrustBundles::new(0, [bundle]), Revocations::default())
 }
-
-#[cfg(test)]
-mod tests;
