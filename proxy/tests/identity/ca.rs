@@ -1,22 +1,25 @@
 //! A small certification authority that speaks `kith.ca.v1alpha1` over real TLS: the peer of what is tested here.
 
+mod certificates;
+mod port;
+
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
-use kith_identity::{PrivateKey, TrustBundle, TrustBundles, TrustDomain, X509Svid};
+use kith_identity::{PrivateKey, TrustBundles, X509Svid};
 use kith_proto::{bundles_to_wire, ca};
-use kith_runtime::{accept, clock::Clock, listen, metrics::Counter};
+use kith_runtime::{accept, clock::Clock, metrics::Counter};
 use kith_tls::{
     AnyIdentity, Credentials, RootPin,
     grpc::{Acceptor, ConnectionInfo, Security},
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, ExtendedKeyUsagePurpose,
+    IsCa, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use time::OffsetDateTime;
 use tokio::{
@@ -27,11 +30,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
+use self::certificates::{Issuer, YEAR, authority, bundle_of, new_key, serial};
+
 pub(crate) const TRUST_DOMAIN: &str = "example.org";
 pub(crate) const WORKLOAD: &str = "spiffe://example.org/ns/shop/sa/web";
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
-
-type Issuer = CertifiedIssuer<'static, KeyPair>;
 
 /// What a CA is, whether it runs or not.
 pub(crate) struct Ca {
@@ -57,6 +59,7 @@ struct State {
     tokens: HashMap<String, Token>,
     issued: Vec<Issued>,
     refuse_renewals: bool,
+    spoil: Option<Spoil>,
     /// Commits, and then never answers.
     hold_answers: bool,
     acks: Vec<Ack>,
@@ -65,6 +68,16 @@ struct State {
 struct Token {
     id: String,
     spent_on: Option<(Vec<u8>, ca::IssueCertificateResponse)>,
+}
+
+/// How an answer is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoil {
+    OtherKey,
+    OtherId,
+    OtherTrustDomain,
+    NoBundles,
+    NoCertificate,
 }
 
 /// One certificate that was issued.
@@ -112,7 +125,7 @@ impl Ca {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let entered = runtime.enter();
-        let listeners = self.ports.unwrap_or([any, any]).map(bind);
+        let listeners = self.ports.unwrap_or([any, any]).map(port::bind);
         self.ports = Some([0, 1].map(|at: usize| listeners[at].local_addr().unwrap()));
         let securities = [Security::ServerOnly, Security::Mutual(Arc::new(AnyIdentity))];
         for (listener, security) in listeners.into_iter().zip(securities) {
@@ -163,6 +176,10 @@ impl Ca {
 
     pub(crate) fn refuse_renewals(&self, refuse: bool) {
         self.state(|state| state.refuse_renewals = refuse);
+    }
+
+    pub(crate) fn spoil(&self, spoil: Option<Spoil>) {
+        self.state(|state| state.spoil = spoil);
     }
 
     pub(crate) fn hold_answers(&self, hold: bool) {
@@ -262,8 +279,19 @@ impl Inner {
 
     fn issue(&self, request: &ca::IssueCertificateRequest, id: &str, by: &'static str) -> ca::IssueCertificateResponse {
         let csr = CertificateSigningRequestParams::from_der(&request.csr.clone().into()).unwrap();
-        let lifetime = self.state.lock().unwrap().lifetime;
-        let leaf = self.sign(&csr.public_key, id, lifetime);
+        let (lifetime, spoil) = {
+            let state = self.state.lock().unwrap();
+            (state.lifetime, state.spoil)
+        };
+        let id = match spoil {
+            Some(Spoil::OtherId) => "spiffe://example.org/ns/shop/sa/other",
+            Some(Spoil::OtherTrustDomain) => "spiffe://example.com/ns/shop/sa/web",
+            _ => id,
+        };
+        let leaf = match spoil {
+            Some(Spoil::OtherKey) => self.sign(&new_key(), id, lifetime),
+            _ => self.sign(&csr.public_key, id, lifetime),
+        };
         let serial = kith_identity::Leaf::parse(&leaf).unwrap().serial.to_string();
         self.state.lock().unwrap().issued.push(Issued {
             serial,
@@ -272,8 +300,8 @@ impl Inner {
             instance: request.instance.clone().unwrap_or_default(),
         });
         ca::IssueCertificateResponse {
-            certificate_chain: self.chain(leaf, false),
-            trust_bundles: Some(self.bundles.borrow().clone()),
+            certificate_chain: if spoil == Some(Spoil::NoCertificate) { Vec::new() } else { self.chain(leaf, false) },
+            trust_bundles: (spoil != Some(Spoil::NoBundles)).then(|| self.bundles.borrow().clone()),
         }
     }
 
@@ -357,49 +385,8 @@ impl ca::certificate_authority_server::CertificateAuthority for Service {
     }
 }
 
-/// Who was killed at this address may be gone only in a moment.
-fn bind(address: SocketAddr) -> TcpListener {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        match listen::bind(address, 64) {
-            Ok(listener) => return listener,
-            Err(error) if Instant::now() > deadline => panic!("{error}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
-}
-
 fn refused(reason: &'static str) -> Status {
     let mut status = Status::permission_denied(format!("{reason}: not this one"));
     status.metadata_mut().insert("kith-reason", reason.parse().unwrap());
     status
-}
-
-fn bundle_of(sequence: u64, roots: &[&Issuer]) -> TrustBundles {
-    let trust_domain: TrustDomain = TRUST_DOMAIN.parse().unwrap();
-    let roots = roots.iter().map(|root| root.as_ref().der().to_vec()).collect();
-    TrustBundles::new(sequence, [TrustBundle::new(trust_domain, roots).unwrap()])
-}
-
-fn authority(name: &str, constraints: BasicConstraints, now: SystemTime) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.not_before = OffsetDateTime::from(now - Duration::from_secs(3600));
-    params.not_after = OffsetDateTime::from(now + 2 * YEAR);
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.serial_number = Some(serial());
-    params.is_ca = IsCa::Ca(constraints);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
-}
-
-fn new_key() -> KeyPair {
-    KeyPair::generate().unwrap()
-}
-
-fn serial() -> SerialNumber {
-    // A key's own bytes are random enough to tell certificates apart; positive, and without a leading zero.
-    let mut bytes = new_key().public_key_raw()[1..17].to_vec();
-    bytes[0] = bytes[0] & 0x3f | 0x40;
-    SerialNumber::from_slice(&bytes)
 }

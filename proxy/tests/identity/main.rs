@@ -9,6 +9,7 @@
 )]
 
 mod a_workload_gets_its_identity;
+mod an_answer_for_somebody_else_is_refused;
 mod an_expired_svid_is_not_ready_and_heals;
 mod another_ca_is_refused;
 mod bundles_are_followed_and_acknowledged;
