@@ -8,6 +8,7 @@ mod a_cut_wire_ends_both_sides_in_time;
 mod a_program_with_an_svid_takes_part;
 mod an_end_without_close_notify_is_a_reset;
 mod idle_connections_are_held_and_all_echo;
+mod only_an_explicit_refusal_is_tried_elsewhere;
 mod refusals_reach_the_client_by_their_name;
 mod silence_and_garbage_cost_little;
 mod wanting_descriptors_breaks_nothing;

@@ -24,7 +24,20 @@ pub(crate) const FORBIDDEN: u16 = 7003;
 /// Its application speaks HTTP/2.
 pub(crate) const H2: u16 = 7004;
 
-const POLICIES: &str = "\
+/// A service of two endpoints: the web, and the ghost.
+pub(crate) const SERVICE: (std::net::Ipv4Addr, u16) = (std::net::Ipv4Addr::new(10, 96, 0, 10), 80);
+/// The port of its endpoints.
+pub(crate) const TARGET: u16 = 7010;
+
+const SERVICES_AND_POLICIES: &str = "\
+services:
+  - name: shop
+    addresses: [10.96.0.10]
+    ports:
+      - {port: 80, target_port: 7010}
+    endpoints:
+      - workload: web
+      - workload: ghost
 policies:
   - name: web
     layer: {workloads: [web]}
@@ -84,7 +97,7 @@ impl Mesh {
             .meshed(&web, WEB)
             .workload(&partner, "foreign", Some(PARTNER), "")
             .meshed(&ghost, GHOST);
-        file.set_rest(POLICIES);
+        file.set_rest(SERVICES_AND_POLICIES);
         let [outbound, inbound] = [(&front, FRONT), (&web, WEB)].map(|(pod, path)| {
             let start = Sidecar::of(pod, &agent, file.path(), path).args(settings.args);
             match settings.open_files {

@@ -1,5 +1,5 @@
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::Shutdown,
     time::Duration,
 };
@@ -8,7 +8,7 @@ use kith_tests::tcp::{self, Server};
 use serde_json::json;
 
 use crate::{
-    mesh::{FORBIDDEN, GHOST, GUARDED, Mesh, Settings, assert_echo, closed, is_reset, refused},
+    mesh::{FORBIDDEN, GHOST, GUARDED, LEGACY, Mesh, Settings, assert_echo, closed, is_reset, refused},
     raw,
 };
 
@@ -21,6 +21,7 @@ fn what_refuses_on_kith_1_is_named_in_both_records() {
     an_application_that_does_not_listen(&mesh);
     a_rule_that_refuses(&mesh);
     whatever_else_is_answered(&mesh);
+    any_client_of_kith_1_is_answered(&mesh);
 }
 
 fn an_application_that_does_not_listen(mesh: &Mesh) {
@@ -132,4 +133,25 @@ fn ghost(mesh: &Mesh, port: u16, peer: Peer) -> Server {
             }
         }
     })
+}
+
+/// What WIRE.md promises to a second implementation.
+fn any_client_of_kith_1_is_answered(mesh: &Mesh) {
+    let svid = mesh.svid(LEGACY);
+    let (open, closed) = (mesh.web.at(7060), mesh.web.at(7061));
+    let _application = Server::echo(&mesh.web, open);
+    let mut client = raw::connect(&mesh.stranger, open, &svid, &["h2", "kith/1"]).unwrap();
+    raw::say(&mut client, b"said at once").unwrap();
+    let mut heard = [0xff; 13];
+    client.read_exact(&mut heard).unwrap();
+    assert_eq!((heard[0], &heard[1..]), (0, &b"said at once"[..]), "accepted, then the application's bytes");
+
+    let mut client = raw::connect(&mesh.stranger, closed, &svid, &["kith/1"]).unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("a refusal ends with close_notify");
+    assert_eq!(answer, [2], "application unreachable");
+
+    let mut client = raw::connect(&mesh.stranger, closed, &svid, &[]).unwrap();
+    let end = client.read_to_end(&mut answer).map_err(|error| error.kind());
+    assert_eq!((answer.len(), end), (1, Err(ErrorKind::ConnectionReset)), "without kith/1 a reset, and no byte");
 }

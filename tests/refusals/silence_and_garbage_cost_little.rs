@@ -79,7 +79,7 @@ fn ten_thousand_that_never_speak(mesh: &Mesh, at: SocketAddr) {
     }
     let (shortest, longest) = silence.join().unwrap();
     println!("{SILENT} silent connections: {most} at once, closed after {shortest:?} to {longest:?}");
-    assert!(shortest + Duration::from_millis(50) >= HELLO_TIMEOUT, "one was closed before the deadline: {shortest:?}");
+    assert!(shortest >= HELLO_TIMEOUT, "one was closed before the deadline: {shortest:?}");
     assert!(longest < AT_MOST, "one was held for {longest:?}");
     assert_eq!(closed(&mesh.inbound, "inbound", "failed", "hello_timeout"), SILENT as f64, "each is counted");
 }
@@ -92,9 +92,9 @@ async fn stay_silent(at: SocketAddr) -> (Duration, Duration) {
         let dialling = Arc::clone(&dialling);
         silent.spawn(async move {
             let permit = dialling.acquire_owned().await.unwrap();
+            let begun = Instant::now();
             let mut stream = TcpStream::connect(at).await.unwrap();
             drop(permit);
-            let begun = Instant::now();
             let mut answer = [0; 16];
             let read = timeout(AT_MOST, stream.read(&mut answer)).await.expect("it is closed");
             assert!(matches!(read, Ok(0) | Err(_)), "silence was answered: {answer:?}");

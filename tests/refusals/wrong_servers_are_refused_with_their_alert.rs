@@ -13,7 +13,7 @@ use kith_tests::{
 };
 use serde_json::json;
 
-use crate::mesh::{Mesh, PARTNER, Settings, is_reset, refused};
+use crate::mesh::{GHOST, Mesh, PARTNER, Settings, is_reset, open, refused};
 
 const FIRST_PORT: u16 = 9100;
 const SECRET: &[u8] = b"what only the partner may read\n";
@@ -94,8 +94,26 @@ fn each_wrong_server_is_told_its_alert_and_recorded_by_its_own_reason() {
         let after = refused(&mesh.outbound, "outbound", case.reason);
         assert_eq!(after, (before.0 + 1.0, before.1 + 1.0), "{}: counted once by its reason", case.name);
     }
+    another_identity_at_a_meshed_address_is_refused(&mesh);
     a_plaintext_server_hears_a_hello_at_most(&mesh);
     a_good_server_is_told_everything(&mesh);
+    wait_until("no connection is left", Duration::from_secs(20), || open(&mesh.outbound, "outbound") == 0.0);
+}
+
+/// Secure naming: a proved identity of the same mesh, but not the one of this address.
+fn another_identity_at_a_meshed_address_is_refused(mesh: &Mesh) {
+    let at = mesh.ghost.at(FIRST_PORT);
+    let files = mesh.pki.write(&Leaf::of(spiffe_id(PARTNER)), &mesh.ghost.dir_of("svid", 0), 0);
+    let server = s_server(&mesh.ghost, at, &files).args(["-naccept", "1", "-alpn", "kith/1"]).spawn();
+    server.wait_for_log("ACCEPT", Duration::from_secs(20));
+    assert!(is_reset(tcp::connect(&mesh.front, at).unwrap(), SECRET), "an impostor at a meshed address");
+    server.wait_for_exit(Duration::from_secs(30));
+    let log = server.log();
+    assert!(log.contains("SSL alert number 49") && !log.contains("only the partner"), "{log}");
+    mesh.outbound.wait_for_record(&json!({
+        "direction": "outbound", "outcome": "refused", "reason": "not_expected", "dialled": at,
+        "expected_ids": [spiffe_id(GHOST)],
+    }));
 }
 
 fn a_plaintext_server_hears_a_hello_at_most(mesh: &Mesh) {
