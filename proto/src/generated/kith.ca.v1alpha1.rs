@@ -394,8 +394,10 @@ pub mod certificate_authority_client {
         }
         /// Attests the caller and signs the key of its CSR.
         ///
-        /// PERMISSION_DENIED with an ErrorInfo-like reason in the message when the attestation fails, INVALID_ARGUMENT when
-        /// the CSR does, UNAVAILABLE when nothing can be recorded at the moment: nothing was issued then.
+        /// PERMISSION_DENIED when the attestation proves nothing, INVALID_ARGUMENT when the request itself is wrong,
+        /// RESOURCE_EXHAUSTED when there are too many, UNAVAILABLE when nothing can be recorded or signed at the moment:
+        /// nothing was issued then. Every error of the CA agent carries a stable reason, such as "token_spent" or
+        /// "csr_signature": at the beginning of its message, before a colon, and in the metadata under "kith-reason".
         pub async fn issue_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::IssueCertificateRequest>,
@@ -475,8 +477,10 @@ pub mod certificate_authority_server {
     pub trait CertificateAuthority: std::marker::Send + std::marker::Sync + 'static {
         /// Attests the caller and signs the key of its CSR.
         ///
-        /// PERMISSION_DENIED with an ErrorInfo-like reason in the message when the attestation fails, INVALID_ARGUMENT when
-        /// the CSR does, UNAVAILABLE when nothing can be recorded at the moment: nothing was issued then.
+        /// PERMISSION_DENIED when the attestation proves nothing, INVALID_ARGUMENT when the request itself is wrong,
+        /// RESOURCE_EXHAUSTED when there are too many, UNAVAILABLE when nothing can be recorded or signed at the moment:
+        /// nothing was issued then. Every error of the CA agent carries a stable reason, such as "token_spent" or
+        /// "csr_signature": at the beginning of its message, before a colon, and in the metadata under "kith-reason".
         async fn issue_certificate(
             &self,
             request: tonic::Request<super::IssueCertificateRequest>,

@@ -32,7 +32,7 @@ pub struct Identity {
     /// The kind of key, such as "ECDSA P-256".
     #[prost(string, tag = "8")]
     pub key_type: ::prost::alloc::string::String,
-    /// How the holder proved itself for this SVID: "join_token" or "current_svid".
+    /// How the holder proved itself for this SVID: "join_token" or "current_svid"; "self" for the CA agent's own.
     #[prost(string, tag = "9")]
     pub attestation: ::prost::alloc::string::String,
     /// When this SVID replaced an earlier one; absent for the first.
