@@ -26,8 +26,8 @@ use crate::{
     attest::{check_token_subject, join_token},
     authority::{Authorities, CaFacts},
     bundles::Bundles,
-    issuance::refused,
-    store::{NewToken, Store, StoreError, TokenRecord},
+    reply::{invalid, refused, store_failed},
+    store::{NewToken, Store, TokenRecord},
     time,
 };
 
@@ -55,8 +55,7 @@ impl Administration for Service {
         request: Request<CreateJoinTokenRequest>,
     ) -> Result<Response<CreateJoinTokenResponse>, Status> {
         let request = request.into_inner();
-        let id: SpiffeId =
-            request.spiffe_id.parse().map_err(|error| refused(Code::InvalidArgument, "spiffe_id_invalid", error))?;
+        let id: SpiffeId = request.spiffe_id.parse().map_err(|error| invalid("spiffe_id_invalid", error))?;
         check_token_subject(&id, &self.trust_domain, self.token_workloads)
             .map_err(|error| refused(Code::FailedPrecondition, error.as_str(), error))?;
         let ttl = ttl(request.ttl.as_ref())?;
@@ -64,7 +63,7 @@ impl Administration for Service {
             .ok_or_else(|| Status::internal("the system gives no random numbers"))?;
         let now = self.clock.now();
         let token = NewToken { id: made.id, hash: made.hash, spiffe_id: id, created_at: now, expires_at: now + ttl };
-        self.store.add_token(&token).await.map_err(unavailable)?;
+        self.store.add_token(&token).await.map_err(store_failed)?;
         info!(id = token.id, spiffe_id = %token.spiffe_id, expires_at = %time::text(token.expires_at), "Created a join token");
         let NewToken { id, spiffe_id, created_at, expires_at, .. } = token;
         let info = shown(TokenRecord { id, spiffe_id, created_at, expires_at, spent: None });
@@ -75,7 +74,7 @@ impl Administration for Service {
         &self,
         _: Request<ListJoinTokensRequest>,
     ) -> Result<Response<ListJoinTokensResponse>, Status> {
-        let tokens = self.store.tokens().await.map_err(unavailable)?;
+        let tokens = self.store.tokens().await.map_err(store_failed)?;
         Ok(Response::new(ListJoinTokensResponse { tokens: tokens.into_iter().map(shown).collect() }))
     }
 
@@ -84,7 +83,7 @@ impl Administration for Service {
         request: Request<DeleteJoinTokenRequest>,
     ) -> Result<Response<DeleteJoinTokenResponse>, Status> {
         let id = request.into_inner().id;
-        if !self.store.delete_token(&id).await.map_err(unavailable)? {
+        if !self.store.delete_token(&id).await.map_err(store_failed)? {
             return Err(refused(Code::NotFound, "token_unknown", "there is no join token of this ID"));
         }
         info!(id, "Deleted a join token");
@@ -116,7 +115,7 @@ impl Administration for Service {
 fn ttl(asked: Option<&prost_types::Duration>) -> Result<Duration, Status> {
     let Some(asked) = asked else { return Ok(DEFAULT_TTL) };
     let ttl = Duration::try_from(*asked).ok().filter(|ttl| (Duration::from_millis(1)..=LONGEST_TTL).contains(ttl));
-    ttl.ok_or_else(|| refused(Code::InvalidArgument, "ttl_invalid", "a join token lives from 1 ms to 30 days"))
+    ttl.ok_or_else(|| invalid("ttl_invalid", "a join token lives from 1 ms to 30 days"))
 }
 
 fn shown(token: TokenRecord) -> JoinToken {
@@ -142,8 +141,4 @@ fn authority(ca: &CaFacts, role: Role, state: State) -> Authority {
         certificate: ca.der.clone(),
         spki_sha256: ca.spki_sha256.clone(),
     }
-}
-
-fn unavailable(error: StoreError) -> Status {
-    refused(Code::Unavailable, "store_unavailable", error)
 }

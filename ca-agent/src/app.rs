@@ -5,7 +5,6 @@ mod state_dir;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use kith_identity::{IdPattern, TrustDomain};
 use kith_runtime::{clock::Clock, drain::Drain, readiness::Readiness};
 use kith_tls::CredentialsReader;
 use tokio::{task::JoinSet, time::timeout};
@@ -14,38 +13,10 @@ use tracing::{error, info, warn};
 
 use self::state_dir::StateDir;
 pub use self::{start::StartError, state_dir::StateDirError};
-use crate::{
-    admin::socket::SocketFile,
-    authority,
-    config::{Listen, Serve},
-    issuance, serving,
-    store::Store,
-};
+use crate::{admin::socket::SocketFile, config::Serve, store::Store};
 
 /// How long requests that are being answered may take once the agent is asked to stop.
 const DRAIN_BOUND: Duration = Duration::from_secs(10);
-
-/// The settings of everything.
-#[derive(Debug, Clone)]
-pub(crate) struct Config {
-    pub(crate) trust_domain: TrustDomain,
-    pub(crate) state_dir: PathBuf,
-    pub(crate) listeners: Listeners,
-    pub(crate) admin_ids: Vec<IdPattern>,
-    pub(crate) authority: authority::Config,
-    pub(crate) issuance: issuance::Config,
-    pub(crate) serving: serving::Config,
-    pub(crate) retention: Duration,
-}
-
-/// Where the agent listens.
-#[derive(Debug, Clone)]
-pub(crate) struct Listeners {
-    pub(crate) attest: Listen,
-    pub(crate) mutual: Listen,
-    pub(crate) admin: Listen,
-    pub(crate) socket: PathBuf,
-}
 
 /// Where the agent can be reached, with the true ports.
 #[derive(Debug, Clone)]

@@ -6,7 +6,8 @@ use kith_identity::{TrustBundle, TrustBundles};
 use tokio::sync::watch;
 
 use crate::{
-    store::{Hash, Store, StoreError},
+    hash::Hash,
+    store::{Store, StoreError},
     time,
 };
 

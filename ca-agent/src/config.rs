@@ -10,7 +10,7 @@ use kith_runtime::telemetry::LogFormat;
 use self::values::dns_name;
 pub(crate) use self::values::duration;
 pub use self::values::{Listen, ListenError};
-use crate::{app, authority, issuance, serving};
+use crate::{authority, issuance, serving};
 
 /// Where the agent keeps its state when nobody says.
 pub(crate) const STATE_DIR: &str = "/var/lib/kith-ca-agent";
@@ -105,6 +105,28 @@ pub struct Serve {
     pub log_format: LogFormat,
 }
 
+/// The settings of everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) listeners: Listeners,
+    pub(crate) admin_ids: Vec<IdPattern>,
+    pub(crate) authority: authority::Config,
+    pub(crate) issuance: issuance::Config,
+    pub(crate) serving: serving::Config,
+    pub(crate) retention: Duration,
+}
+
+/// Where the agent listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Listeners {
+    pub(crate) attest: Listen,
+    pub(crate) mutual: Listen,
+    pub(crate) admin: Listen,
+    pub(crate) socket: PathBuf,
+}
+
 /// Settings that are fine each by itself, but not together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value '{value}' for '{name}': {expected}")]
@@ -116,7 +138,7 @@ pub struct SettingsError {
 
 impl Serve {
     /// The settings of each module.
-    pub(crate) fn into_config(self) -> Result<app::Config, SettingsError> {
+    pub(crate) fn into_config(self) -> Result<Config, SettingsError> {
         self.check()?;
         let operator = match (self.issuing_cert, self.issuing_key, self.root_bundle) {
             (Some(certificate), Some(key), Some(root_bundle)) => {
@@ -125,8 +147,8 @@ impl Serve {
             _ => None,
         };
         let admin_socket = self.admin_socket.unwrap_or_else(|| self.state_dir.join(ADMIN_SOCKET));
-        Ok(app::Config {
-            listeners: app::Listeners {
+        Ok(Config {
+            listeners: Listeners {
                 attest: self.listen_attest,
                 mutual: self.listen_mtls,
                 admin: self.admin_listen,

@@ -14,7 +14,6 @@ use std::time::Duration;
 pub(crate) use self::{
     audit::log as log_audit,
     issuer::{Issuance, record},
-    refusal::status as refused,
     service::{Port, Service},
 };
 

@@ -18,8 +18,8 @@ use tonic::{Code, Extensions, Request, Response, Status};
 use crate::{
     attest::svid,
     authority::Authorities,
-    issuance::refused,
-    store::{CertificateRecord, Query, Store, StoreError},
+    reply::{invalid, refused, store_failed},
+    store::{CertificateRecord, Query, Store},
 };
 
 const DEFAULT_PAGE: u32 = 100;
@@ -51,7 +51,7 @@ impl MeshStatus for Service {
     ) -> Result<Response<ListIdentitiesResponse>, Status> {
         self.admit(request.extensions())?;
         let (query, page) = query(request.into_inner(), self.clock.now())?;
-        let mut found = self.store.certificates(&query).await.map_err(unavailable)?;
+        let mut found = self.store.certificates(&query).await.map_err(store_failed)?;
         // One more than a page was asked for, to know whether there is another.
         let more = found.len() > page;
         found.truncate(page);
@@ -69,7 +69,7 @@ impl MeshStatus for Service {
             None => return Err(invalid("key_missing", "expected a serial number or a SPIFFE ID")),
             Some(Key::Serial(serial)) => {
                 let serial: Serial = serial.parse().map_err(|error| invalid("serial_invalid", error))?;
-                self.store.certificate(&serial).await.map_err(unavailable)?.into_iter().collect()
+                self.store.certificate(&serial).await.map_err(store_failed)?.into_iter().collect()
             }
             Some(Key::SpiffeId(id)) => self.live_holders(&id).await?,
         };
@@ -104,7 +104,7 @@ impl Service {
             after: None,
             limit: LARGEST_PAGE,
         };
-        self.store.certificates(&query).await.map_err(unavailable)
+        self.store.certificates(&query).await.map_err(store_failed)
     }
 }
 
@@ -172,14 +172,6 @@ fn identity(record: CertificateRecord) -> Identity {
         last_error: None,
         failing_since: None,
     }
-}
-
-fn invalid(reason: &'static str, message: impl std::fmt::Display) -> Status {
-    refused(Code::InvalidArgument, reason, message)
-}
-
-fn unavailable(error: StoreError) -> Status {
-    refused(Code::Unavailable, "store_unavailable", error)
 }
 
 #[cfg(test)]

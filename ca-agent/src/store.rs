@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use kith_identity::{Serial, SpiffeId, TrustDomain};
 
 pub(crate) use self::{
-    record::{Attestation, AuditEvent, AuditRecord, CertificateRecord, Hash, Holder, NewToken, Spent, TokenRecord},
+    record::{Attestation, AuditEvent, AuditRecord, CertificateRecord, Holder, NewToken, Spent, TokenRecord},
     sqlite::{OpenError, SqliteStore},
 };
+use crate::hash::Hash;
 
 /// Why the store did not do it. Nothing was changed.
 #[derive(Debug, thiserror::Error)]

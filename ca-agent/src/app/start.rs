@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{
-    Addresses, Agent, Config,
+    Addresses, Agent,
     state_dir::{StateDir, StateDirError},
 };
 use crate::{
     admin::{self, socket},
     authority::{Authorities, AuthorityError, rotator},
     bundles::{BundlePublisher, Bundles},
-    config::{Listen, SettingsError},
+    config::{Config, Listen, SettingsError},
     issuance::{self, Issuance, Port},
     metrics::Metrics,
     ports::{self, Health},

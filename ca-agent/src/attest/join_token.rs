@@ -9,7 +9,8 @@ use kith_identity::{Serial, TrustDomain};
 use zeroize::Zeroizing;
 
 use super::{AttestError, Subject, check_token_subject};
-use crate::store::{Attestation, Hash, Spent, TokenRecord};
+use crate::hash::Hash;
+use crate::store::{Attestation, Spent, TokenRecord};
 
 /// A new token, as it is shown once.
 pub(crate) struct NewSecret {

@@ -9,7 +9,8 @@ use kith_identity::Leaf;
 use kith_tls::{AnyIdentity, Trust, grpc::ConnectionInfo};
 
 use super::{AttestError, Subject, subject::Renewed};
-use crate::store::{Attestation, CertificateRecord, Hash};
+use crate::hash::Hash;
+use crate::store::{Attestation, CertificateRecord};
 
 /// Who is at the other end of a connection now: it may have outlived its certificate.
 pub(crate) fn caller(

@@ -12,6 +12,7 @@ use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::{names::rfc4514, template};
+use crate::hash::Hash;
 
 /// What a CA certificate says of its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl CaFacts {
             subject: rfc4514(cert.subject()),
             not_before: system_time(cert.validity().not_before),
             not_after: system_time(cert.validity().not_after),
-            spki_sha256: hex::encode(sha256(cert.public_key().raw)),
+            spki_sha256: Hash::of(cert.public_key().raw).to_string(),
             public_key: cert.public_key().subject_public_key.data.to_vec(),
         })
     }
@@ -81,13 +82,6 @@ impl CaFacts {
     pub(crate) fn has_expired(&self, now: SystemTime) -> bool {
         now.duration_since(self.not_after).is_ok_and(|past| past.as_secs() > 0)
     }
-}
-
-/// SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
-    hash
 }
 
 /// A fresh serial number of 128 random bits.

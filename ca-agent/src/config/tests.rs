@@ -8,7 +8,7 @@ struct Flags {
     serve: Serve,
 }
 
-fn parse(flags: &[&str]) -> Result<app::Config, String> {
+fn parse(flags: &[&str]) -> Result<Config, String> {
     let arguments = ["serve", "--trust-domain", "example.org"].iter().chain(flags);
     let flags = Flags::try_parse_from(arguments).map_err(|error| error.to_string())?;
     flags.serve.into_config().map_err(|error| error.to_string())

@@ -11,8 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, warn};
 
-use super::refused;
-use crate::{bundles::Bundles, metrics::Metrics, store::Store};
+use crate::{bundles::Bundles, metrics::Metrics, reply::refused, store::Store};
 
 /// Streams at once, on both ports together. A stream is cheap, but strangers may open them.
 const MOST_STREAMS: i64 = 50_000;

@@ -2,7 +2,7 @@
 
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
-use crate::store::Hash;
+use crate::hash::Hash;
 
 /// A CSR with a P-256 key is a few hundred bytes; nobody needs this much.
 const LARGEST: usize = 16 * 1024;

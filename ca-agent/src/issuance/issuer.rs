@@ -18,8 +18,9 @@ use super::{
 use crate::{
     attest::{AttestError, Subject, join_token, svid},
     authority::{Authorities, Issued, LeafRequest},
+    hash::Hash,
     metrics::Metrics,
-    store::{Attestation, AuditEvent, AuditRecord, CertificateRecord, Hash, Holder, Spending, Store, TokenRecord},
+    store::{Attestation, AuditEvent, AuditRecord, CertificateRecord, Holder, Spending, Store, TokenRecord},
 };
 
 /// What somebody asks for.

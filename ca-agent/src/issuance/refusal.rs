@@ -1,10 +1,7 @@
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 
 use super::csr::CsrError;
-use crate::{attest::AttestError, authority::IssueError, store::StoreError};
-
-/// Where the stable reason stands in the metadata of an error.
-const REASON: &str = "kith-reason";
+use crate::{attest::AttestError, authority::IssueError, reply::refused, store::StoreError};
 
 /// Why no certificate was issued.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +57,6 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        status(refusal.code(), refusal.as_str(), refusal.to_string())
+        refused(refusal.code(), refusal.as_str(), &refusal)
     }
-}
-
-/// An error with its stable reason, in the message for people and in the metadata for programs.
-pub(crate) fn status(code: Code, reason: &'static str, message: impl std::fmt::Display) -> Status {
-    let mut status = Status::new(code, format!("{reason}: {message}"));
-    status.metadata_mut().insert(REASON, MetadataValue::from_static(reason));
-    status
 }

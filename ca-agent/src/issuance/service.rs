@@ -19,13 +19,13 @@ use zeroize::Zeroizing;
 use super::{
     bundle_stream::{self, Watcher},
     issuer::{Ask, Issuance, Proof},
-    refused,
 };
 use crate::{
     attest::{AttestError, svid},
     authority::Authorities,
     bundles::Bundles,
     metrics::Metrics,
+    reply::refused,
     store::{Holder, Store},
 };
 

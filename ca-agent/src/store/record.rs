@@ -1,31 +1,8 @@
-use std::{fmt, net::IpAddr, time::SystemTime};
+use std::{net::IpAddr, time::SystemTime};
 
 use kith_identity::{Serial, SpiffeId};
 
-use crate::authority::ca::sha256;
-
-/// A SHA-256 hash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Hash(pub(crate) [u8; 32]);
-
-impl Hash {
-    /// The hash of these bytes.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(sha256(bytes))
-    }
-}
-
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hash({self})")
-    }
-}
+use crate::hash::Hash;
 
 /// How a holder proved itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,8 @@ use sqlx::{
 };
 use tracing::error;
 
-use super::{AuditRecord, CertificateRecord, Hash, NewToken, Query, Spending, Store, StoreError, TokenRecord};
+use super::{AuditRecord, CertificateRecord, NewToken, Query, Spending, Store, StoreError, TokenRecord};
+use crate::hash::Hash;
 use crate::time::millis;
 
 /// How long a write waits for another process that has the file open, such as a backup.
@@ -272,7 +273,8 @@ async fn prune(connection: &mut SqliteConnection, before: i64) -> Result<u64, St
     let mut pruned = 0;
     for statement in [
         "DELETE FROM certificates WHERE not_after < ?",
-        "DELETE FROM join_tokens WHERE max(expires_at, coalesce(spent_at, 0)) < ?",
+        // A token that was spent stands for its certificate as long as that is there.
+        "DELETE FROM join_tokens WHERE expires_at < ? AND (serial IS NULL OR serial NOT IN (SELECT serial FROM certificates))",
         "DELETE FROM audit WHERE at < ?",
     ] {
         pruned += connection.execute(sqlx::query(statement).bind(before)).await?.rows_affected();

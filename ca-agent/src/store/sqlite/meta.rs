@@ -1,10 +1,8 @@
 use kith_identity::TrustDomain;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-use super::{
-    super::{Hash, StoreError},
-    parsed,
-};
+use super::{super::StoreError, parsed};
+use crate::hash::Hash;
 
 pub(super) const ROOT: &str = "root_spki_sha256";
 const TRUST_DOMAIN: &str = "trust_domain";

@@ -158,6 +158,20 @@ async fn a_token_is_spent_with_its_certificate_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_spent_token_is_remembered_as_long_as_its_certificate() {
+    let Opened { store, path: _, _dir } = open().await;
+    let hash = Hash([1; 32]);
+    let spiffe_id = "spiffe://td/web".parse().unwrap();
+    let token = NewToken { id: "t".into(), hash, spiffe_id, created_at: at(900), expires_at: at(1001) };
+    store.add_token(&token).await.unwrap();
+    store.spend_token("t", &certificate("0b", "0b"), &audit(AuditEvent::Issued)).await.unwrap();
+    store.prune(at(1999)).await.unwrap();
+    assert!(store.token_by_hash(hash).await.unwrap().is_some());
+    store.prune(at(2001)).await.unwrap();
+    assert!(store.token_by_hash(hash).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn every_commit_waits_for_the_disk() {
     let Opened { store, path: _, _dir } = open().await;
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.writer).await.unwrap();

@@ -1,9 +1,10 @@
 use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 use super::{
-    super::{CertificateRecord, Hash, NewToken, Spending, Spent, StoreError, TokenRecord},
+    super::{CertificateRecord, NewToken, Spending, Spent, StoreError, TokenRecord},
     hash, parsed,
 };
+use crate::hash::Hash;
 use crate::time::{from_millis, millis};
 
 pub(super) async fn add(pool: &SqlitePool, token: &NewToken) -> Result<(), StoreError> {
