@@ -3,8 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use humantime::parse_duration;
-use kith_runtime::telemetry::LogFormat;
+use kith_runtime::{settings::duration, telemetry::LogFormat};
 
 use crate::{discovery::Patience, identity, redirect, sidecar, status, status_client, svid, transport};
 
@@ -72,7 +71,7 @@ pub struct RunConfig {
     #[command(flatten)]
     pub logs: LogConfig,
     /// How long a drain waits for connections, and for the application to stop listening, before the rest is reset.
-    #[arg(long, env = "KITH_DRAIN_BOUND", default_value = "25s", value_parser = parse_duration)]
+    #[arg(long, env = "KITH_DRAIN_BOUND", default_value = "25s", value_name = "DURATION", value_parser = duration)]
     pub drain_bound: Duration,
     /// Where the JSON line of each connection goes.
     #[arg(long, env = "KITH_ACCESS_LOG", default_value = "stdout")]

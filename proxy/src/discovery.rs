@@ -5,6 +5,7 @@ mod static_file;
 use std::{sync::Arc, time::Duration};
 
 use kith_mesh::{Answer, Destination, Mesh, Workload};
+use kith_runtime::settings::duration;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -79,9 +80,15 @@ impl Discovery {
 #[command(next_help_heading = "Discovery")]
 pub struct Patience {
     /// How long an outbound connection waits for discovery and an SVID before the first of either is there.
-    #[arg(long, env = "KITH_FIRST_ANSWER_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(
+        long,
+        env = "KITH_FIRST_ANSWER_TIMEOUT",
+        default_value = "10s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     pub first_answer_timeout: Duration,
     /// How long one to an unknown address inside the mesh networks waits afterwards.
-    #[arg(long, env = "KITH_UNKNOWN_TIMEOUT", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "KITH_UNKNOWN_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = duration)]
     pub unknown_timeout: Duration,
 }

@@ -5,8 +5,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use humantime::parse_duration;
-use kith_runtime::clock::Clock;
+use kith_runtime::{clock::Clock, settings::duration};
 use kith_tls::{CredentialsReader, Material, TlsStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -30,13 +29,13 @@ use crate::{
 #[group(id = "connections")]
 pub struct Settings {
     /// How long a client may take to say its first byte, and again to finish its TLS handshake.
-    #[arg(long, env = "KITH_HELLO_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, env = "KITH_HELLO_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub hello_timeout: Duration,
     /// How long dialling may take.
-    #[arg(long, env = "KITH_CONNECT_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, env = "KITH_CONNECT_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = duration)]
     pub connect_timeout: Duration,
     /// How long a peer's sidecar may take to answer once TLS stands; it dials its application meanwhile.
-    #[arg(long, env = "KITH_ANSWER_TIMEOUT", default_value = "15s", value_parser = parse_duration)]
+    #[arg(long, env = "KITH_ANSWER_TIMEOUT", default_value = "15s", value_name = "DURATION", value_parser = duration)]
     pub answer_timeout: Duration,
 }
 

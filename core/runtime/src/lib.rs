@@ -1,5 +1,6 @@
 //! What any process of Kith needs, whichever of the two programs it is: sockets that are bound early and accepted
-//! from under pressure, a drain, readiness, the admin endpoint, metrics, logs, signals, backoff, time, and hardening.
+//! from under pressure, a drain, readiness, the admin endpoint, metrics, logs, settings, signals, backoff, time, and
+//! hardening.
 //!
 //! Nothing here knows what Kith is about, so that it depends on no other crate of ours.
 
@@ -13,5 +14,6 @@ pub mod listen;
 pub mod metrics;
 pub mod process;
 pub mod readiness;
+pub mod settings;
 pub mod signals;
 pub mod telemetry;
