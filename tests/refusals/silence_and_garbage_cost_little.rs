@@ -8,6 +8,7 @@ use std::{
 use kith_tests::{
     Pod,
     tcp::{self, Server},
+    wait_until,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,11 +18,22 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::mesh::{Mesh, Settings, assert_echo, closed, open};
+use crate::mesh::{Mesh, Settings, assert_echo, closed, open, refused};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const SILENT: usize = 10_000;
 const PORT: u16 = 7001;
+/// Hellos in single bytes.
+const DRIBBLES: usize = 200;
+/// Hellos at full speed, of each of three kinds.
+const FLOODS: usize = 50;
+/// How garbage begins that is told from TLS by its first byte.
+const UNLIKE_TLS: [&[u8]; 3] = [b"GET / HTTP/1.1\r\n", &[0], &[23, 3, 3]];
+/// How garbage begins that is no TLS on a second look: no version, too long a record, too long a message.
+const LIKE_TLS: [&[u8]; 3] = [&[22], &[22, 3, 1, 255, 255], &[22, 3, 3, 64, 0, 1]];
+/// Connections of each of these kinds.
+const EACH: usize = 4;
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Ten times what the deadline promises: for the first byte and then for the handshake.
 const AT_MOST: Duration = Duration::from_secs(2 * 5 * 10);
 /// No connection may cost what a client can choose: far less than 10,000 times a full hello, or 64 MiB of anything.
@@ -40,8 +52,13 @@ fn silence_endless_hellos_and_garbage_are_closed_in_bounded_memory() {
     assert_echo(&long_lived, b"after the silence", "a connection that was open");
     let silence = mesh.inbound.process().memory();
     endless_hellos(&mesh.stranger, at);
+    ended(&mesh, "timeout", DRIBBLES);
+    ended(&mesh, "protocol", 3 * FLOODS);
     let hellos = mesh.inbound.process().memory();
     garbage(&mesh.stranger, at);
+    ended(&mesh, "protocol", 3 * FLOODS + LIKE_TLS.len() * EACH);
+    let plaintext = || closed(&mesh.inbound, "inbound", "refused", "plaintext_on_strict");
+    wait_until("garbage that is no TLS is counted", PATIENCE, || plaintext() == (UNLIKE_TLS.len() * EACH) as f64);
     let garbage = mesh.inbound.process().memory();
 
     let mib = |bytes: u64| bytes >> 20;
@@ -58,16 +75,14 @@ fn silence_endless_hellos_and_garbage_are_closed_in_bounded_memory() {
     assert_echo(&tcp::connect(&mesh.front, at).unwrap(), b"a new one", "a new connection");
     assert_eq!(application.accepted(), 3, "nobody who said no hello has reached the application");
     drop(long_lived);
-    kith_tests::wait_until("every connection is over", Duration::from_secs(30), || {
-        open(&mesh.inbound, "inbound") == 0.0
-    });
+    wait_until("every connection is over", PATIENCE, || open(&mesh.inbound, "inbound") == 0.0);
 }
 
 fn ten_thousand_that_never_speak(mesh: &Mesh, at: SocketAddr) {
     let stranger = mesh.stranger.clone();
     let silence = thread::spawn(move || stranger.block_on(|| stay_silent(at)));
     let mut most = 0.0;
-    kith_tests::wait_until("the silent ones are many", Duration::from_secs(30), || {
+    wait_until("the silent ones are many", PATIENCE, || {
         most = open(&mesh.inbound, "inbound").max(most);
         most > 1000.0
     });
@@ -105,6 +120,14 @@ async fn stay_silent(at: SocketAddr) -> (Duration, Duration) {
     (held.iter().min().copied().unwrap(), held.iter().max().copied().unwrap())
 }
 
+/// Each handshake that failed so is counted, and so is its connection.
+fn ended(mesh: &Mesh, reason: &str, times: usize) {
+    let all = (times as f64, times as f64);
+    wait_until(&format!("{times} handshakes end as {reason}"), PATIENCE, || {
+        refused(&mesh.inbound, "inbound", reason) == all
+    });
+}
+
 /// Hellos that never end: byte by byte, in records without end, and in records of no bytes.
 fn endless_hellos(stranger: &Pod, at: SocketAddr) {
     // A handshake message of 16 MiB, the first 16 KiB of it in this record.
@@ -114,10 +137,10 @@ fn endless_hellos(stranger: &Pod, at: SocketAddr) {
     let one_byte = [22, 3, 1, 0, 1, 0].repeat(1000);
     stranger.block_on(|| async move {
         let mut talking = JoinSet::new();
-        for _ in 0..200 {
+        for _ in 0..DRIBBLES {
             talking.spawn(dribble(at, begin.clone()));
         }
-        for _ in 0..50 {
+        for _ in 0..FLOODS {
             talking.spawn(pour(at, begin.clone(), more.clone()));
             talking.spawn(pour(at, begin[..11].to_vec(), one_byte.clone()));
             talking.spawn(pour(at, Vec::new(), empty.clone()));
@@ -132,10 +155,8 @@ fn garbage(stranger: &Pod, at: SocketAddr) {
     let noise = tcp::pattern(9, 1 << 16);
     stranger.block_on(|| async move {
         let mut talking = JoinSet::new();
-        for first in
-            [&b"GET / HTTP/1.1\r\n"[..], &[22], &[22, 3, 1, 255, 255], &[22, 3, 3, 64, 0, 1], &[0], &[23, 3, 3]]
-        {
-            for _ in 0..4 {
+        for first in UNLIKE_TLS.into_iter().chain(LIKE_TLS) {
+            for _ in 0..EACH {
                 talking.spawn(pour(at, first.to_vec(), noise.clone()));
             }
         }

@@ -18,7 +18,10 @@ use kith_tests::{
 };
 use serde_json::json;
 
-use crate::mesh::{GUARDED, LEGACY, Mesh, Settings, closed, open, refused};
+use crate::{
+    mesh::{GUARDED, LEGACY, Mesh, Settings, closed, open, refused},
+    raw,
+};
 
 /// Any port of ours will do; each case has its own, by which its record is found.
 const FIRST_PORT: u16 = 7100;
@@ -99,6 +102,7 @@ fn each_wrong_client_is_told_its_alert_and_recorded_by_its_own_reason() {
     drop(stdin);
     mesh.inbound.wait_for_record(&json!({ "outcome": "closed", "original_destination": mesh.web.at(CONTROL) }));
     nothing_stays_half_open(&mesh);
+    an_eager_client_hears_its_alert_too(&mesh);
 }
 
 impl Presents {
@@ -152,6 +156,20 @@ fn plaintext_is_closed_without_a_byte(mesh: &Mesh, reached: &Arc<AtomicUsize>) {
         "direction": "inbound", "outcome": "refused", "reason": "plaintext_on_strict",
         "original_destination": mesh.web.at(port),
     }));
+}
+
+/// What a client says before it hears that it is refused must not turn the alert into a reset.
+fn an_eager_client_hears_its_alert_too(mesh: &Mesh) {
+    let expired = mesh.pki.issue(&Leaf::of(spiffe_id(LEGACY)).with(Defect::Expired));
+    for _ in 0..20 {
+        let mut client = raw::connect(&mesh.stranger, mesh.web.at(CONTROL), &expired, &["kith/1"]).unwrap();
+        // The alert may be faster than some of this.
+        let _ = raw::say(&mut client, &[0; 50_000]);
+        let error = client.read(&mut [0; 1]).unwrap_err();
+        let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired);
+        assert_eq!(reason, Some(&alert), "{error}");
+    }
 }
 
 fn nothing_stays_half_open(mesh: &Mesh) {
