@@ -89,7 +89,7 @@ impl Serving {
                     backoff.reset();
                     self.gate.ready();
                     let due = slot::renew_at(next.issued_at, next.not_after, backoff::random());
-                    info!(serial = %next.serial, not_after = %time::text(next.not_after), "Renewed the serving SVID");
+                    info!(serial = %next.serial, not_after = %time::text(next.not_after), "Issued the serving SVID");
                     last = Some(next);
                     self.clock.sleep_until_wall(due).await;
                 }

@@ -78,6 +78,8 @@ pub(crate) fn again(spent: &Spent, public_key_hash: Hash) -> Result<Serial, Atte
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -115,5 +117,13 @@ mod tests {
         let spent = TokenRecord { spent, ..token };
         assert_eq!(judge(&spent, key, now + Duration::from_secs(99)), Ok(Proved::Again(serial)));
         assert_eq!(judge(&spent, other, now), Err(AttestError::TokenSpent));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_token_or_not_and_whole_secrets_only(text in "[A-Za-z0-9_=.+/-]{0,90}|\\PC{0,60}") {
+            let secret = text.trim().split('.').next().unwrap();
+            prop_assert!(hash_of(&text).is_none() || secret.len() == 43, "{}", text);
+        }
     }
 }

@@ -69,4 +69,17 @@ mod tests {
             assert_eq!(escape(value), expected);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_steers_a_terminal_or_ends_a_name_gets_through(value in "\\PC{0,20}|[\\x00-\\x7f]{0,20}") {
+            let text = escape(&value);
+            proptest::prop_assert!(!text.chars().any(char::is_control));
+            let mut escaped = false;
+            for c in text.chars() {
+                proptest::prop_assert!(escaped || !matches!(c, ',' | '+' | '"' | ';' | '<' | '>'), "{}", text);
+                escaped = c == '\\' && !escaped;
+            }
+        }
+    }
 }

@@ -71,6 +71,7 @@ pub(crate) fn read(der: &[u8]) -> Result<ProvedKey, CsrError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 
     use super::*;
@@ -119,5 +120,12 @@ mod tests {
         assert_eq!(read(&[der.as_slice(), &[0]].concat()), Err(CsrError::Malformed));
         assert_eq!(read(&der[..der.len() - 1]), Err(CsrError::Malformed));
         assert_eq!(read(&vec![0x30; LARGEST + 1]), Err(CsrError::TooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(read(&bytes).is_err());
+        }
     }
 }
