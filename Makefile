@@ -6,14 +6,16 @@ export KITH_CACHE
 export CARGO_TARGET_DIR ?= $(KITH_CACHE)/target-$(BUILD_KEY)
 export PATH := $(KITH_CACHE)/tools/bin:$(PATH):/usr/sbin:/sbin
 STAGE := .ci/stage
+# A first build takes minutes: whoever watches sees it move.
+QUIETLY := $(shell [ -t 2 ] || echo --quiet)
 
 .PHONY: demo test audit release
 
 ## Shows the main job with real applications and a real capture.
 demo:
-	@$(STAGE) setup .ci/setup test
-	@$(STAGE) build cargo build --quiet --profile demo -p kith-proxy -p kith-ca-agent -p kith-tests --bins
-	@$(CARGO_TARGET_DIR)/demo/kith-demo
+	@$(STAGE) setup .ci/setup demo
+	@$(STAGE) build cargo build --release $(QUIETLY) -p kith-proxy -p kith-ca-agent -p kith-tests --bins
+	@$(CARGO_TARGET_DIR)/release/kith-demo
 
 ## Everything that must hold before a change lands.
 test:

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kith_tests::{Captured, Stream};
+use kith_tests::Captured;
 use memchr::memmem;
 
 /// The ServerHello's choice of TLS 1.3 (RFC 8446 §4.2.1).
@@ -39,20 +39,27 @@ pub(crate) fn by_port(captured: &Captured) -> String {
     counted.collect::<Vec<_>>().join(", ")
 }
 
-/// The connection to this port that carried the most.
-pub(crate) fn largest(captured: &Captured, port: u16) -> &Stream {
-    let there = captured.with_payload().filter(|stream| stream.server.port() == port);
-    there.max_by_key(|stream| stream.to_client.payload.len()).unwrap_or_else(|| panic!("nobody spoke to port {port}"))
+/// What the server said on the first connection to this port.
+pub(crate) fn answer(captured: &Captured, port: u16) -> &[u8] {
+    let stream = captured.with_payload().find(|stream| stream.server.port() == port);
+    &stream.unwrap_or_else(|| panic!("nobody spoke to port {port}")).to_client.payload
 }
 
-/// The beginning of a payload, as a person at the wire reads it: text where it is text, and numbers otherwise.
-pub(crate) fn excerpt(payload: &[u8]) -> String {
-    let line = payload.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    match std::str::from_utf8(line) {
-        Ok(text) if !text.chars().any(|c| c.is_control() && c != '\r') => text.trim_end().to_owned(),
-        _ => {
-            let numbers: Vec<_> = payload.iter().take(20).map(|byte| format!("{byte:02x}")).collect();
-            format!("{} …", numbers.join(" "))
+/// The last of the TLS records that a payload consists of.
+pub(crate) fn last_record(payload: &[u8]) -> &[u8] {
+    let mut rest = payload;
+    loop {
+        let length = 5 + usize::from(u16::from_be_bytes([rest[3], rest[4]]));
+        let next = &rest[length..];
+        if next.is_empty() {
+            return rest;
         }
+        rest = next;
     }
+}
+
+/// Bytes as numbers, the first few.
+pub(crate) fn numbers(bytes: &[u8]) -> String {
+    let numbers: Vec<_> = bytes.iter().take(22).map(|byte| format!("{byte:02x}")).collect();
+    format!("{} …", numbers.join(" "))
 }

@@ -26,13 +26,17 @@ pub fn kith_ca_agent() -> PathBuf {
 /// When it is not installed.
 #[must_use]
 pub fn grpcurl() -> PathBuf {
+    find_grpcurl().expect("grpcurl is installed: `.ci/setup test`")
+}
+
+/// grpcurl, if it is installed.
+#[must_use]
+pub fn find_grpcurl() -> Option<PathBuf> {
     let cache = env::var_os("KITH_CACHE").map(PathBuf::from);
     let cache = cache.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/kith")));
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = cache.map(|cache| cache.join("tools/bin")).into_iter().chain(env::split_paths(&path));
-    dirs.map(|dir| dir.join("grpcurl"))
-        .find(|program| program.is_file())
-        .expect("grpcurl is installed: `.ci/setup test`")
+    dirs.map(|dir| dir.join("grpcurl")).find(|program| program.is_file())
 }
 
 /// A test runs as `<target>/<profile>/deps/<test>`, and Cargo puts programs beside `deps`. `KITH_BIN_DIR` names another

@@ -2,6 +2,7 @@ use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path::Path, time::
 
 use kith_tests::{Agent, Capture, MeshFile, Pod, Sidecar, kith_proxy, spiffe_id, wait_until};
 
+use super::conversation::text;
 use crate::{
     screen::{Screen, as_typed},
     stage::Stage,
@@ -88,9 +89,12 @@ pub(super) fn show(screen: &Screen, stage: &Stage) -> Mesh {
         let identity = sidecar.status(&["identity"]);
         let expected = spiffe_id(&path_of(sidecar.pod()));
         assert_eq!(identity["spiffe_id"], expected, "the sidecar in {} has another identity", sidecar.pod().name());
-        let recorded = mesh.agent.ask_json(&["identities", "show", &expected]);
-        let known = recorded.as_array().is_some_and(|all| all.iter().any(|one| one["serial"] == identity["serial"]));
-        assert!(known, "the CA does not know the certificate of {expected}: {recorded}");
+        let recorded = mesh.agent.ask_json(&["identities", "show", &text(&identity, "serial")]);
+        let same = |field: &str, value: &str| recorded[0][field] == value;
+        assert!(
+            same("spiffe_id", &expected) && same("attestation", "join_token"),
+            "the CA has another record of {expected}: {recorded}"
+        );
     }
     screen.blank();
     screen.fact("Each sidecar holds the name that its token was made for, in a certificate that the CA has on record.");

@@ -17,7 +17,7 @@ const VISITOR: &str = "/ns/guests/sa/visitor";
 pub(super) fn show(screen: &Screen, stage: &Stage, mesh: &Mesh) {
     screen.step(
         "Intruders",
-        "Another pod on the same wire tries to reach nginx. Who can't prove a name that policy allows gets no byte.",
+        "Another pod on the same wire wants to reach nginx. Whoever proves no name that policy allows never does.",
     );
     plaintext(screen, stage, mesh);
     let alert = |title: &str, files: Option<&Files>, alert: &str, reason: &str| {

@@ -1,8 +1,11 @@
 use std::time::Duration;
 
-use kith_tests::{kith_proxy, wait_until};
+use kith_tests::{kith_proxy, programs, wait_until};
 
-use super::identities::{Mesh, list};
+use super::{
+    conversation::text as text_of,
+    identities::{Mesh, list},
+};
 use crate::{screen::Screen, stage::Stage};
 
 pub(super) fn show(screen: &Screen, stage: &Stage, mesh: &Mesh) {
@@ -31,5 +34,17 @@ pub(super) fn show(screen: &Screen, stage: &Stage, mesh: &Mesh) {
     screen.blank();
     list(screen, mesh);
     screen.blank();
-    screen.fact("Each sidecar knows its own; the CA knows them all.");
+    if let Some(grpcurl) = programs::find_grpcurl() {
+        let command = stage.front.command(grpcurl).args(["-plaintext", "127.0.0.1:15022", "list"]);
+        let services = stage.run(screen, &stage.front, command);
+        assert!(services.contains("kith.status.v1alpha1.IdentityStatus"), "grpcurl sees only {services}");
+        screen.output(&services);
+        screen.blank();
+    }
+    for sidecar in mesh.sidecars() {
+        let serial = text_of(&sidecar.status(&["identity"]), "serial");
+        let recorded = mesh.agent.ask_json(&["identities", "show", &serial]);
+        assert_eq!(recorded[0]["serial"], serial, "the CA has no record of what {} holds", sidecar.pod().name());
+    }
+    screen.fact("Every sidecar knows its own certificate and connections; the CA has each certificate on record.");
 }

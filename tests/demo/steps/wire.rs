@@ -17,12 +17,13 @@ pub(super) fn show(screen: &Screen, stage: &Stage, before: &Captured, through: &
     });
     screen.table(["KNOWN PLAINTEXT", "HITS WITHOUT KITH", "HITS THROUGH KITH"], &rows);
     screen.blank();
-    screen.note("How the answer of nginx begins on the wire, without Kith and through it:");
-    for captured in [before, through] {
-        let answer = &proof::largest(captured, 80).to_client.payload;
-        // Behind the handshake's hellos and certificates.
-        screen.output(&format!("  {}", proof::excerpt(answer)));
-    }
+    screen.note(
+        "What web said to curl, as it was on the wire: without Kith, and through it (first and last TLS record):",
+    );
+    let first_line = String::from_utf8_lossy(proof::answer(before, 80)).lines().next().unwrap_or_default().to_owned();
+    let answer = proof::answer(through, 80);
+    screen.output(&format!("  {first_line}"));
+    screen.output(&format!("  {}\n  {}", proof::numbers(answer), proof::numbers(proof::last_record(answer))));
     screen.blank();
     let payload = through.payload_len();
     assert!(payload > moved, "only {payload} bytes were on the wire, and {moved} were moved");
