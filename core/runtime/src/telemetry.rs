@@ -24,7 +24,7 @@ pub enum LogFormat {
 #[non_exhaustive]
 pub enum TelemetryError {
     /// Not a filter.
-    #[error("log filter '{filter}': {reason}; expected a level such as 'info', or 'warn,kith_proxy=debug'")]
+    #[error("--log (KITH_LOG) is '{filter}': {reason}; expected a level such as 'info', or 'warn,kith_proxy=debug'")]
     Filter {
         /// What was given.
         filter: String,

@@ -130,7 +130,11 @@ impl MeshFileError {
     pub(super) fn syntax(path: Option<&Path>, error: &serde_saphyr::Error) -> Self {
         let line = error.location().as_ref().map_or(1, Location::line);
         let message = UserMessageFormatter.format_message(error).into_owned();
-        Self { line, field: path.map(field_of).unwrap_or_default(), problem: Problem::Syntax(message) }
+        let mut field = path.map(field_of).unwrap_or_default();
+        if let serde_saphyr::Error::SerdeMissingField { field: missing, .. } = error {
+            push_name(&mut field, missing);
+        }
+        Self { line, field, problem: Problem::Syntax(message) }
     }
 }
 
@@ -140,14 +144,16 @@ fn field_of(path: &Path) -> String {
     for segment in path {
         match segment {
             Segment::Seq { index } => field.push_str(&format!("[{index}]")),
-            Segment::Map { key } if key != "value" => {
-                let dot = if field.is_empty() { "" } else { "." };
-                field.push_str(&format!("{dot}{key}"));
-            }
+            Segment::Map { key } if key != "value" => push_name(&mut field, key),
             _ => {}
         }
     }
     field
+}
+
+fn push_name(field: &mut String, name: &str) {
+    let dot = if field.is_empty() { "" } else { "." };
+    field.push_str(&format!("{dot}{name}"));
 }
 
 impl fmt::Display for MeshFileError {

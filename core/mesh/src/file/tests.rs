@@ -146,7 +146,8 @@ fn a_wrong_value_is_named_with_its_line_its_field_and_what_was_expected() {
         ("action: allow", "action: permit", "line 27, policies[0].rules[0].action: unknown variant `permit`, expected"),
         ("ports: [80]", "ports: []", "line 28, policies[0].rules[0].ports: invalid length 0, expected a list of at"),
         ("from: [{namespace: shop}]", "from: []", "line 29, policies[0].rules[0].from: invalid length 0, expected"),
-        ("        from: [{namespace: shop}]\n", "", "line 28, policies[0].rules[0]: missing field `from`"),
+        ("        from: [{namespace: shop}]\n", "", "line 28, policies[0].rules[0].from: missing field `from`"),
+        ("mesh_networks: [10.0.0.0/8, 'fd00::/48']\n", "", "line 18, mesh_networks: missing field `mesh_networks`"),
     ];
     for (from, to, message) in cases {
         let error = error(from, to);
