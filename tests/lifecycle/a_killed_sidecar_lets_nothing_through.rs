@@ -29,7 +29,9 @@ fn connections_are_refused_both_ways_and_no_plaintext_leaves() {
     let secret = tcp::marker(8);
     let inbound = tcp::connect(&rig.client, rig.server.at(7001)).unwrap();
     let outbound = tcp::connect(&rig.server, rig.client.at(7002)).unwrap();
-    [&inbound, &outbound].map(|stream| ping(stream, b"before").unwrap());
+    for stream in [&inbound, &outbound] {
+        ping(stream, b"before").unwrap();
+    }
 
     let capture = rig.net.capture();
     killed.process().kill();

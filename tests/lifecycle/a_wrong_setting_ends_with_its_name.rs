@@ -6,7 +6,16 @@ fn run(pod: &Pod) -> PodCommand {
     let mesh = pod.dir().join("mesh.yaml");
     fs::write(&mesh, format!("{MESH}mesh_networks: [10.88.0.0/16]\n")).unwrap();
     let command = pod.command(kith_proxy()).arg("run").arg("--mesh-file").arg(mesh);
-    command.args(["--trust-domain", "example.org", "--ca-address", "10.88.0.9:15011", "--join-token", "t"])
+    command.args([
+        "--trust-domain",
+        "example.org",
+        "--ca-address",
+        "10.88.0.9:15011",
+        "--ca-bundle",
+        "/b",
+        "--join-token",
+        "t",
+    ])
 }
 
 const MESH: &str = "trust_domain: example.org\nworkloads: [{name: pod, addresses: [10.88.0.1], kind: meshed, \
@@ -25,17 +34,18 @@ fn of_the_sidecar() {
     let net = Net::new();
     let pod = net.pod("pod");
     for (flag, variable, value, expected) in [
-        ("--trust-domain", "KITH_TRUST_DOMAIN", "Not A Domain", "trust domain"),
+        ("--trust-domain", "KITH_TRUST_DOMAIN", "Not_A/Domain", "trust domain"),
         ("--ca-address", "KITH_CA_ADDRESS", "nowhere", "HOST:PORT"),
-        ("--drain-bound", "KITH_DRAIN_BOUND", "soon", "time unit"),
-        ("--first-answer-timeout", "KITH_FIRST_ANSWER_TIMEOUT", "10", "time unit"),
+        ("--drain-bound", "KITH_DRAIN_BOUND", "soon", "expected a duration"),
+        ("--first-answer-timeout", "KITH_FIRST_ANSWER_TIMEOUT", "10", "expected a duration"),
         ("--admin-id", "KITH_ADMIN_IDS", "alice", "spiffe://"),
         ("--status-port", "KITH_STATUS_PORT", "0", "1..=65535"),
         ("--access-log", "KITH_ACCESS_LOG", "everywhere", "stdout"),
         ("--log-format", "KITH_LOG_FORMAT", "xml", "json"),
-        ("--keepalive-probes", "KITH_KEEPALIVE_PROBES", "-1", "digit"),
+        ("--keepalive-probes", "KITH_KEEPALIVE_PROBES", "128", "1..=127"),
+        ("--keepalive-idle", "KITH_KEEPALIVE_IDLE", "10h", "from 1s to 32767s"),
+        ("--user-timeout", "KITH_USER_TIMEOUT", "1year", "24 days"),
     ] {
-        // A flag given twice would be another error, so the variable stands alone where the flag is one of `run`'s.
         let by_flag = pod.command(kith_proxy()).args(["run", &format!("{flag}={value}")]).output();
         assert_says(&by_flag, &[flag, value, expected]);
         let by_variable = pod.command(kith_proxy()).arg("run").env(variable, value).output();
@@ -72,9 +82,9 @@ fn of_the_agent() {
     let pod = net.pod("pod");
     let state = pod.dir_of("state", 0);
     for (flag, variable, value, expected) in [
-        ("--trust-domain", "KITH_TRUST_DOMAIN", "Not A Domain", "trust domain"),
+        ("--trust-domain", "KITH_TRUST_DOMAIN", "Not_A/Domain", "trust domain"),
         ("--listen-attest", "KITH_LISTEN_ATTEST", "http", "port"),
-        ("--svid-lifetime", "KITH_SVID_LIFETIME", "long", "time unit"),
+        ("--svid-lifetime", "KITH_SVID_LIFETIME", "long", "expected a duration"),
         ("--admin-id", "KITH_ADMIN_ID", "alice", "spiffe://"),
         ("--log-format", "KITH_LOG_FORMAT", "xml", "json"),
     ] {

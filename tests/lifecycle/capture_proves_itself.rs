@@ -32,9 +32,8 @@ fn without_init_the_sidecar_is_not_ready_and_says_what_to_do() {
     assert!(sidecar.metric("kith_inbound_last_connection_seconds") > 1.0e9, "when a connection last came through");
 
     // Rules that go away later are noticed too, each family for itself.
-    let flush = "delete table inet kith\n\
-                 table inet kith { chain outbound { type nat hook output priority -100; policy accept; \
-                 ip daddr 127.0.0.1 tcp dport 15009 redirect to :15001; } }\n";
+    let flush = "flush chain inet kith outbound\n\
+                 add rule inet kith outbound ip daddr 127.0.0.1 tcp dport 15009 redirect to :15001\n";
     rig.server.nft(flush);
     complains(NEXT_LOOK);
     assert_eq!(check(), 0.0);

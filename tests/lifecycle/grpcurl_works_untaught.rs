@@ -111,7 +111,7 @@ fn on_the_agent_by_its_socket_and_as_an_admin_and_not_as_a_workload() {
     let (attest, mtls) = (rig.agent.pod().at(15011), rig.agent.pod().at(15012));
     let socket = rig.agent.state_dir().join("admin.sock");
 
-    let by_socket = Asker::new("admin.sock", rig.agent.pod(), &["-unix", "-plaintext"], socket.display());
+    let by_socket = Asker::new("admin.sock", rig.agent.pod(), &["-plaintext"], format!("unix://{}", socket.display()));
     let by_admin = Asker::new("15012 as an admin", &ops, &admin, mtls);
     for asker in [&by_socket, &by_admin] {
         let name = asker.name;
