@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::chown,
     path::{Path, PathBuf},
     time::Duration,
@@ -33,13 +34,24 @@ pub struct Start<'a> {
     args: Vec<String>,
     open_files: Option<u64>,
     token: Option<String>,
+    ca_address: Option<SocketAddr>,
     capture: bool,
 }
 
 impl Sidecar {
     /// A sidecar for the workload with this path of the trust domain, such as `/ns/shop/sa/web`.
     pub fn of<'a>(pod: &'a Pod, agent: &'a Agent, mesh_file: &'a Path, path: &'a str) -> Start<'a> {
-        Start { pod, agent, mesh_file, path, args: Vec::new(), open_files: None, token: None, capture: true }
+        Start {
+            pod,
+            agent,
+            mesh_file,
+            path,
+            args: Vec::new(),
+            open_files: None,
+            token: None,
+            ca_address: None,
+            capture: true,
+        }
     }
 
     /// The pod's capture, by `kith-proxy init`.
@@ -164,6 +176,12 @@ impl Start<'_> {
         self
     }
 
+    /// Looks for the CA agent there rather than where it is, as for a relay.
+    pub fn ca_at(mut self, address: SocketAddr) -> Self {
+        self.ca_address = Some(address);
+        self
+    }
+
     /// Leaves capture to the test.
     pub fn without_capture(mut self) -> Self {
         self.capture = false;
@@ -189,7 +207,8 @@ impl Start<'_> {
     }
 
     fn command(self, token: &Path) -> PodCommand {
-        let command = identity_args(self.pod.command(kith_proxy()).arg("run"), self.agent, token)
+        let ca = self.ca_address.unwrap_or_else(|| self.agent.pod().at(15011));
+        let command = identity_args_at(self.pod.command(kith_proxy()).arg("run"), ca, self.agent, token)
             .arg("--mesh-file")
             .arg(self.mesh_file)
             .args(&self.args)
@@ -203,9 +222,13 @@ impl Start<'_> {
 
 /// The arguments that lead a `kith-proxy run` or `svid` to its identity.
 pub fn identity_args(command: PodCommand, agent: &Agent, token: &Path) -> PodCommand {
+    identity_args_at(command, agent.pod().at(15011), agent, token)
+}
+
+fn identity_args_at(command: PodCommand, ca: SocketAddr, agent: &Agent, token: &Path) -> PodCommand {
     command
         .args(["--trust-domain", crate::agent::TRUST_DOMAIN, "--ca-address"])
-        .arg(agent.pod().at(15011).to_string())
+        .arg(ca.to_string())
         .arg("--ca-bundle")
         .arg(agent.bundle())
         .arg("--join-token-file")

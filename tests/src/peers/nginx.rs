@@ -28,6 +28,8 @@ impl Nginx {
         let dir = pod.dir_of("nginx", APPLICATION_UID);
         let root = dir.join("files");
         fs::create_dir(&root).unwrap();
+        // For uploads.
+        std::os::unix::fs::chown(&root, Some(APPLICATION_UID), Some(APPLICATION_UID)).unwrap();
         let conf = dir.join("nginx.conf");
         fs::write(&conf, configuration(&dir, &root, listen)).unwrap();
         let process = pod
@@ -64,6 +66,12 @@ impl Nginx {
         }
         drop(file.into_inner().unwrap());
         sha256(&path)
+    }
+
+    /// Where a file is that it serves, or that was uploaded to it.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     /// The process.
