@@ -5,16 +5,18 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::outcome::ConnectionView;
+use crate::outcome::{Audience, ConnectionView};
 
 /// Lines that wait for a slow reader of our output; beyond them lines are dropped rather than connections delayed.
 const QUEUE: usize = 8192;
+/// How long the end of the process waits for a reader of our output that has stopped reading.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Where access lines go. Clones are the same.
 #[derive(Debug, Clone)]
@@ -23,7 +25,8 @@ pub struct AccessLog(Option<Arc<Writer>>);
 #[derive(Debug)]
 struct Writer {
     lines: Mutex<Option<mpsc::SyncSender<String>>>,
-    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Disconnected when the thread has written everything.
+    written: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
 impl AccessLog {
@@ -36,31 +39,37 @@ impl AccessLog {
     /// Writes lines from a thread of its own, so that no connection waits for whoever reads them.
     pub fn to(mut output: impl Write + Send + 'static) -> Self {
         let (lines, queue) = mpsc::sync_channel::<String>(QUEUE);
+        let (writing, written) = mpsc::channel();
         let write_all = move || {
+            let _until_the_end: mpsc::Sender<()> = writing;
             for line in queue {
                 // Whoever read our output has gone; connections matter more.
                 let _ = output.write_all(line.as_bytes()).and_then(|()| output.flush());
             }
         };
-        let thread = thread::spawn(write_all);
-        Self(Some(Arc::new(Writer { lines: Mutex::new(Some(lines)), thread: Mutex::new(Some(thread)) })))
+        thread::spawn(write_all);
+        Self(Some(Arc::new(Writer { lines: Mutex::new(Some(lines)), written: Mutex::new(Some(written)) })))
     }
 
-    pub(crate) fn write(&self, view: &ConnectionView) {
+    /// Waits until every line so far is written, but not for ever for who does not read them; later ones are dropped.
+    /// For the end of the process.
+    pub fn finish(&self) {
+        let Some(writer) = &self.0 else { return };
+        writer.lines.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(written) = writer.written.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Yields an error at once when the thread has ended, which is what it is waited for.
+            let _ = written.recv_timeout(FAREWELL);
+        }
+    }
+}
+
+impl Audience for AccessLog {
+    fn closed(&self, view: &ConnectionView) {
         let Some(writer) = &self.0 else { return };
         let Ok(mut line) = serde_json::to_string(&Line::new(view)) else { return };
         line.push('\n');
         if let Some(lines) = &*writer.lines.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = lines.try_send(line);
-        }
-    }
-
-    /// Waits until every line so far is written; later ones are dropped. For the end of the process.
-    pub fn finish(&self) {
-        let Some(writer) = &self.0 else { return };
-        writer.lines.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = writer.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = thread.join();
         }
     }
 }
@@ -151,4 +160,62 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 fn rfc3339(time: SystemTime) -> String {
     OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A reader that has stopped reading.
+    struct Stuck;
+
+    impl Write for Stuck {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            loop {
+                thread::park();
+            }
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_does_not_read_the_lines_does_not_hold_up_the_end() {
+        let log = AccessLog::to(Stuck);
+        if let Some(lines) = &*log.0.as_ref().unwrap().lines.lock().unwrap() {
+            lines.send("a line\n".to_owned()).unwrap();
+        }
+        let began = Instant::now();
+        log.finish();
+        assert!(began.elapsed() >= FAREWELL && began.elapsed() < 10 * FAREWELL, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn the_end_waits_for_what_is_still_to_be_written() {
+        let (out, written) = mpsc::channel();
+        struct Slow(mpsc::Sender<Vec<u8>>);
+        impl Write for Slow {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                thread::sleep(Duration::from_millis(50));
+                self.0.send(bytes.to_vec()).unwrap();
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = AccessLog::to(Slow(out));
+        if let Some(lines) = &*log.0.as_ref().unwrap().lines.lock().unwrap() {
+            for line in ["a\n", "b\n"] {
+                lines.send(line.to_owned()).unwrap();
+            }
+        }
+        log.finish();
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), [b"a\n", b"b\n"]);
+    }
 }

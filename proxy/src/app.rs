@@ -60,7 +60,11 @@ pub fn svid(config: SvidConfig) -> Result<(), Failure> {
 /// # Errors
 /// What the command yields.
 pub fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Runtime::new().map_err(Failure::runtime)?.block_on(command)
+    let runtime = tokio::runtime::Runtime::new().map_err(Failure::runtime)?;
+    let result = runtime.block_on(command);
+    // A name server that does not answer holds up nobody's end.
+    runtime.shutdown_background();
+    result
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -142,7 +146,11 @@ impl App {
             discovery,
             own,
             load: EndpointLoad::default(),
-            connections: Connections::new(clock.clone(), draining, metrics.clone(), log.clone()),
+            connections: Connections::new(
+                clock.clone(),
+                draining,
+                vec![Box::new(metrics.clone()), Box::new(log.clone())],
+            ),
             metrics: metrics.clone(),
             self_check: SelfCheck::new(config.capture.self_check_port),
             settings: config.connections,
@@ -230,5 +238,27 @@ fn read_first(mut file: StaticFile) -> Result<StaticFile, Failure> {
 async fn log_end(status: impl Future<Output = Result<(), status::ServeError>>) {
     if let Err(error) = status.await {
         error!(%error, "The status service has ended; connections go on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    #[test]
+    fn work_that_does_not_end_holds_up_no_ones_end() {
+        let began = Instant::now();
+        let command = async {
+            tokio::task::spawn_blocking(|| thread::sleep(Duration::from_secs(20)));
+            tokio::task::yield_now().await;
+            Ok(())
+        };
+        block_on(command).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }

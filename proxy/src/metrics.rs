@@ -2,7 +2,7 @@
 
 use kith_runtime::metrics::{Counter, Counters, Gauge, Gauges, Registry, names};
 
-use crate::outcome::{ConnectionView, Direction};
+use crate::outcome::{Audience, ConnectionView, Direction};
 
 /// Handles to every metric of the byte path. Clones are the same.
 #[derive(Debug, Clone)]
@@ -56,23 +56,6 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn connection_opened(&self, direction: Direction) {
-        self.opened.with([direction.as_str()]).inc();
-        self.open.with([direction.as_str()]).inc();
-    }
-
-    pub(crate) fn connection_closed(&self, view: &ConnectionView) {
-        let direction = view.direction.as_str();
-        self.open.with([direction]).dec();
-        let Some(reason) = &view.details.reason else { return };
-        self.closed.with([direction, reason.outcome.as_str(), reason.label]).inc();
-        match reason.label {
-            "truncated" => _ = self.truncations.with([direction]).inc(),
-            "loop" => _ = self.loops.with([direction]).inc(),
-            _ => {}
-        }
-    }
-
     /// Counts the application's bytes as they are moved, so that a long connection is seen while it lasts.
     #[must_use]
     pub fn bytes(&self, direction: Direction) -> [Counter; 2] {
@@ -90,5 +73,24 @@ impl Metrics {
 
     pub(crate) fn inbound_seen(&self, unix_seconds: i64) {
         self.last_inbound.set(unix_seconds);
+    }
+}
+
+impl Audience for Metrics {
+    fn opened(&self, direction: Direction) {
+        self.opened.with([direction.as_str()]).inc();
+        self.open.with([direction.as_str()]).inc();
+    }
+
+    fn closed(&self, view: &ConnectionView) {
+        let direction = view.direction.as_str();
+        self.open.with([direction]).dec();
+        let Some(reason) = &view.details.reason else { return };
+        self.closed.with([direction, reason.outcome.as_str(), reason.label]).inc();
+        match reason.label {
+            "truncated" => _ = self.truncations.with([direction]).inc(),
+            "loop" => _ = self.loops.with([direction]).inc(),
+            _ => {}
+        }
     }
 }

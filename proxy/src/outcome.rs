@@ -4,7 +4,7 @@ mod connections;
 mod reason;
 mod record;
 
-pub use connections::{ConnectionView, Connections};
+pub use connections::{Audience, ConnectionView, Connections};
 pub use reason::{Outcome, Reason};
 pub use record::{Bytes, Details, Record, Tls};
 

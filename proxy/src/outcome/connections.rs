@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -11,10 +12,17 @@ use super::{
     Details, Direction, Record,
     record::{Bytes, Shared},
 };
-use crate::{access_log::AccessLog, metrics::Metrics};
 
 /// How many closed connections are remembered for the status service.
 const REMEMBERED: usize = 256;
+
+/// Told of every connection, as the metrics and the access log are.
+pub trait Audience: fmt::Debug + Send + Sync {
+    /// One has begun.
+    fn opened(&self, _direction: Direction) {}
+    /// One has ended.
+    fn closed(&self, connection: &ConnectionView);
+}
 
 /// Every open connection, and the last closed ones. Clones are the same.
 #[derive(Debug, Clone)]
@@ -25,8 +33,7 @@ struct Inner {
     table: Mutex<Table>,
     clock: Clock,
     drain: DrainWatch,
-    metrics: Metrics,
-    log: AccessLog,
+    audience: Vec<Box<dyn Audience>>,
 }
 
 #[derive(Debug, Default)]
@@ -74,10 +81,10 @@ impl ConnectionView {
 }
 
 impl Connections {
-    /// An empty registry, which tells finished stories to the log and the metrics.
+    /// An empty registry, which tells every story to this audience.
     #[must_use]
-    pub fn new(clock: Clock, drain: DrainWatch, metrics: Metrics, log: AccessLog) -> Self {
-        Self(Arc::new(Inner { table: Mutex::default(), clock, drain, metrics, log }))
+    pub fn new(clock: Clock, drain: DrainWatch, audience: Vec<Box<dyn Audience>>) -> Self {
+        Self(Arc::new(Inner { table: Mutex::default(), clock, drain, audience }))
     }
 
     /// Begins a connection's story.
@@ -95,7 +102,7 @@ impl Connections {
         });
         table.open.insert(shared.number, Arc::clone(&shared));
         drop(table);
-        self.0.metrics.connection_opened(direction);
+        self.0.audience.iter().for_each(|listener| listener.opened(direction));
         Record::new(shared, self.clone(), self.0.drain.guard())
     }
 
@@ -109,8 +116,7 @@ impl Connections {
 
     pub(super) fn closed(&self, shared: &Shared) {
         let view = ConnectionView::new(shared, Some(self.0.clock.now()));
-        self.0.metrics.connection_closed(&view);
-        self.0.log.write(&view);
+        self.0.audience.iter().for_each(|listener| listener.closed(&view));
         let mut table = self.table();
         table.open.remove(&shared.number);
         if table.closed.len() == REMEMBERED {

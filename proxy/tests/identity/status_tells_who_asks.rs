@@ -7,7 +7,6 @@ use kith_proto::status::{
     identity_status_client::IdentityStatusClient,
 };
 use kith_proxy::{
-    access_log::AccessLog,
     metrics::Metrics,
     outcome::{self, Connections},
     status::{self, Sources},
@@ -55,7 +54,7 @@ impl Sidecar {
         let mesh = workload.readiness.gate("mesh", "not read yet");
         let (drain, watch) = drain::channel();
         let metrics = Metrics::register(&mut Registry::new());
-        let connections = Connections::new(clock.clone(), watch, metrics.clone(), AccessLog::off());
+        let connections = Connections::new(clock.clone(), watch, vec![Box::new(metrics.clone())]);
         let bound = listen::bind_all(0, Reach::Any).unwrap();
         let port = bound.addresses[0].port();
         let sources = Sources {
