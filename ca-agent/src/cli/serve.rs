@@ -5,7 +5,8 @@ use crate::{app::Agent, config::Serve};
 
 /// Runs the agent until it is asked to end.
 pub(super) fn run(settings: Serve) -> Result<(), Failure> {
-    telemetry::init(&settings.log, settings.log_format).map_err(Failure::settings)?;
+    telemetry::init(&settings.log, settings.log_format)
+        .map_err(|error| Failure::settings(format!("--log: {error}")))?;
     process::harden().map_err(Failure::runtime)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
     runtime.block_on(serve(settings))

@@ -135,8 +135,9 @@ fn a_wrong_flag_or_variable_is_two_and_names_itself() {
     }
     let variable = Command::new(PROGRAM).arg("serve").env("KITH_TRUST_DOMAIN", "EX").output().unwrap();
     assert_eq!(variable.status.code(), Some(2));
-    let log = ["serve", "--trust-domain=example.org", "--log=a=b=c"];
-    assert_eq!(run(&log, dir.path()).status.code(), Some(2));
+    let log = run(&["serve", "--trust-domain=example.org", "--log=a=b=c"], dir.path());
+    let error = String::from_utf8_lossy(&log.stderr).into_owned();
+    assert!(log.status.code() == Some(2) && error.contains("--log") && error.contains("'a=b=c'"), "{error}");
 }
 
 #[test]
