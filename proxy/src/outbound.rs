@@ -39,17 +39,14 @@ pub async fn handle(sidecar: Arc<Sidecar>, tcp: TcpStream, client: SocketAddr) {
     };
     record.note(|details| details.original_destination = Some(destination.address()));
     let application = Socket::new(tcp);
-    let resetter = application.resetter();
+    // Whoever was accepted by us and reaches nobody is told by a reset: the nearest to a refused connection.
+    application.resetter().arm();
     let ended = tokio::select! {
         biased;
         ended = serve(&sidecar, application, destination, &record) => ended,
         () = sidecar.abort.cancelled() => Err(Reason::ABORTED),
     };
-    // Whoever was accepted by us and reaches nobody is told by a reset: the nearest to a refused connection.
-    record.end(ended.unwrap_or_else(|reason| {
-        resetter.arm();
-        reason
-    }));
+    record.end(ended.unwrap_or_else(|reason| reason));
 }
 
 /// An error means that nobody took the connection.

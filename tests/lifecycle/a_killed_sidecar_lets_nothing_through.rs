@@ -35,10 +35,11 @@ fn connections_are_refused_both_ways_and_no_plaintext_leaves() {
 
     let capture = rig.net.capture();
     killed.process().kill();
-    // What was open is a cut for whoever is elsewhere, and leads nowhere here.
+    // What was open is cut: nobody may take that for an end.
     assert_reset(&inbound, "the client of an open connection");
     peer.wait_for_record(&json!({"direction": "outbound", "outcome": "reset"}));
     peer.wait_for_record(&json!({"direction": "inbound", "outcome": "reset"}));
+    assert_reset(&outbound, "the pod's own application");
     for _ in 0..3 {
         let _ = (&outbound).write_all(secret.as_bytes());
     }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
 use super::{
-    socket::{ResetWatch, Socket},
+    socket::{ResetWatch, Resetter, Socket},
     stream::Stream,
 };
 use crate::outcome::{Bytes, Outcome, Reason};
@@ -49,6 +49,8 @@ pub async fn relay(
     abort: &CancellationToken,
 ) -> Reason {
     let resetters = [application.resetter(), wire.resetter()];
+    // Should this process die, the kernel closes both legs: nobody is to take that for an end.
+    resetters.iter().for_each(Resetter::arm);
     let watches = [(Leg::Application, application.reset_watch()), (Leg::Wire, wire.reset_watch())];
     let ended = {
         let [sent, received] = counters;
@@ -68,11 +70,11 @@ pub async fn relay(
         }
     };
     match ended {
-        Ok(()) => Reason::CLOSED,
-        Err(failure) => {
-            resetters.iter().for_each(super::socket::Resetter::arm);
-            failure.map_or(Reason::ABORTED, Failure::into_reason)
+        Ok(()) => {
+            resetters.iter().for_each(Resetter::disarm);
+            Reason::CLOSED
         }
+        Err(failure) => failure.map_or(Reason::ABORTED, Failure::into_reason),
     }
 }
 

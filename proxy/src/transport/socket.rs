@@ -65,6 +65,11 @@ impl Resetter {
         // Fails only on a connection that is gone, and then there is nobody to tell.
         let _ = SockRef::from(&*self.0).set_linger(Some(std::time::Duration::ZERO));
     }
+
+    /// From now on closing the socket is an orderly end again.
+    pub fn disarm(&self) {
+        let _ = SockRef::from(&*self.0).set_linger(None);
+    }
 }
 
 impl ResetWatch {
