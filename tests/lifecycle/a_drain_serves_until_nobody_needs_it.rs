@@ -41,6 +41,8 @@ fn both_directions_are_served_while_the_application_listens_and_then_it_ends_wit
         !ready && reason.contains("draining")
     });
     load.iter().for_each(|load| load.wait_for_more(20));
+    let listed = draining.status(&["connections"]);
+    assert!(listed.as_array().unwrap().len() >= open.len(), "it still says whom it talks to: {listed}");
     for (from, to) in &ways {
         echo(from, *to, b"a new connection").unwrap_or_else(|error| panic!("new during the drain, to {to}: {error}"));
     }
@@ -80,8 +82,14 @@ fn both_directions_are_served_while_the_application_listens_and_then_it_ends_wit
 }
 
 #[test]
-fn with_nothing_to_wait_for_it_ends_at_once() {
+fn with_nothing_to_wait_for_it_ends_at_once_also_before_it_was_ready() {
     let rig = Rig::new();
-    let ended = rig.web().args(&["--drain-bound", "120s"]).ready().stop(PROMPTLY);
-    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    let ready = rig.web().args(&["--drain-bound", "120s"]).ready();
+    rig.agent.kill();
+    let waiting = rig.front().args(&["--drain-bound", "120s"]).token("of no use").begin();
+    waiting.process().wait_for_log("The sidecar accepts connections", PROMPTLY);
+    for sidecar in [ready, waiting] {
+        let ended = sidecar.stop(PROMPTLY);
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    }
 }
