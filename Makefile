@@ -37,3 +37,4 @@ audit:
 release:
 	@.ci/setup build
 	cargo build --release -p kith-proxy -p kith-ca-agent
+	@ls $(CARGO_TARGET_DIR)/release/kith-proxy $(CARGO_TARGET_DIR)/release/kith-ca-agent
