@@ -1,6 +1,13 @@
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::ffi::OsStringExt as _,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use kith_tests::{Agent, Capture, MeshFile, Pod, Sidecar, kith_proxy, spiffe_id, wait_until};
+use kith_tests::{Agent, Capture, MeshFile, Pod, Sidecar, kith_proxy, spiffe_id};
 
 use super::conversation::text;
 use crate::{
@@ -10,6 +17,9 @@ use crate::{
 
 /// Short, so that rotations can be watched.
 pub(super) const LIFETIME: &str = "20s";
+
+/// Sidecars are ready within a second.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const POLICIES: &str = "
 policies:
@@ -72,10 +82,7 @@ pub(super) fn show(screen: &Screen, stage: &Stage) -> Mesh {
     let begin = |pod: &Pod, is_shown: bool| begin(screen, stage, &agent, file.path(), pod, is_shown);
     let [front, web, db] = [(&stage.front, true), (&stage.web, false), (&stage.db, false)].map(|(pod, is_shown)| {
         let sidecar = begin(pod, is_shown);
-        wait_until(&format!("the sidecar in {} is ready", pod.name()), Duration::from_secs(30), || {
-            assert!(sidecar.process().is_running(), "the sidecar in {} ended", pod.name());
-            sidecar.readiness().0
-        });
+        wait_ready(&sidecar);
         if is_shown {
             screen.command(pod.name(), &running(sidecar.process().pid(), stage.net.dir()));
             screen.note("… and the same in web and db. Who holds what, as the CA has recorded it:");
@@ -120,6 +127,20 @@ fn begin(screen: &Screen, stage: &Stage, agent: &Agent, mesh_file: &Path, pod: &
     }
     init.run();
     Sidecar::of(pod, agent, mesh_file, &path).without_capture().token(token.trim()).begin()
+}
+
+fn wait_ready(sidecar: &Sidecar) {
+    let name = sidecar.pod().name();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(sidecar.process().is_running(), "the sidecar in {name} ended: {}", sidecar.process().stderr());
+        let (is_ready, reason) = sidecar.readiness();
+        if is_ready {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the sidecar in {name} is not ready after {PATIENCE:?}: {}", reason.trim());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The command line of a process that runs.
