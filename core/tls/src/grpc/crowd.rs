@@ -99,12 +99,12 @@ mod tests {
         let mut crowd = Crowd::new(2);
         let mut places = [enter(&mut crowd, "10.0.0.1"), enter(&mut crowd, "10.0.0.1")];
         assert_eq!(lost(&mut places), [0_usize; 0]);
-        let [first, mut second] = places;
-        drop(first);
+        let [mut first, second] = places;
+        drop(second);
         let mut third = enter(&mut crowd, "10.0.0.1");
-        assert_eq!(lost([&mut second, &mut third]), [0_usize; 0], "a place that was left is free");
+        assert_eq!(lost([&mut first, &mut third]), [0_usize; 0], "a place that was left is free");
         let mut fourth = enter(&mut crowd, "10.0.0.1");
-        assert_eq!(lost([&mut second, &mut third, &mut fourth]), [0]);
+        assert_eq!(lost([&mut first, &mut third, &mut fourth]), [0]);
     }
 
     #[test]
