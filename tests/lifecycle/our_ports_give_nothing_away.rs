@@ -101,7 +101,7 @@ fn the_admin_port_answers_health_and_metrics_and_nothing_else() {
 
 /// Asks the status service, without proof of the server's name: an SVID has none that this client knows.
 fn ask_status(from: &Pod, to: SocketAddr, svid: Option<&Svid>) -> Finished {
-    let command = from.command(grpcurl()).args(["-max-time", "10", "-connect-timeout", "5", "-insecure"]);
+    let command = from.command(grpcurl()).args(["-max-time", "5", "-connect-timeout", "2", "-insecure"]);
     let command = match svid {
         Some(svid) => command.arg("-cert").arg(svid.chain()).arg("-key").arg(svid.key()),
         None => command,
@@ -127,15 +127,18 @@ fn the_status_port_demands_an_admins_svid_off_loopback() {
             assert!(!refused.status.success(), "{name} at {to} is told {}", refused.text());
             sidecar.process().wait_for_log(reason, Duration::from_secs(5));
         }
-        let plaintext =
-            stranger.command(grpcurl()).args(["-plaintext", "-max-time", "5"]).arg(to.to_string()).arg("list");
+        let plaintext = stranger
+            .command(grpcurl())
+            .args(["-plaintext", "-max-time", "5", "-connect-timeout", "2"])
+            .arg(to.to_string())
+            .arg("list");
         let refused = plaintext.output();
         assert!(!refused.status.success(), "in plaintext from elsewhere: {}", refused.text());
         let said = heard(&stranger, to, b"GET / HTTP/1.1\r\n\r\n");
         assert!(said.len() == 7 && said.starts_with(&[21, 3, 3, 0, 2, 2]), "more than an alert: {said:?}");
     }
     // Also of the pod's own programs, if they come by the pod's address.
-    let plaintext = rig.server.command(grpcurl()).args(["-plaintext", "-max-time", "5"]);
+    let plaintext = rig.server.command(grpcurl()).args(["-plaintext", "-max-time", "5", "-connect-timeout", "2"]);
     let refused = plaintext.arg(rig.server.at(15022).to_string()).arg("list").output();
     assert!(!refused.status.success(), "in plaintext by the pod's own address: {}", refused.text());
     // Where no admin is named, nobody is one.
