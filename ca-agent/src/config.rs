@@ -43,7 +43,7 @@ pub struct Serve {
     #[arg(long, env = "KITH_ADMIN_LISTEN", value_name = "PORT|ADDRESS:PORT", default_value = "15020")]
     pub admin_listen: Listen,
 
-    /// The socket for local administration, mode 0600 [default: <state-dir>/admin.sock]
+    /// The socket for local administration, mode 0600 [default: STATE-DIR/admin.sock]
     #[arg(long, env = "KITH_ADMIN_SOCKET", value_name = "PATH")]
     pub admin_socket: Option<PathBuf>,
 
@@ -80,7 +80,7 @@ pub struct Serve {
     #[arg(long, env = "KITH_ROOT_BUNDLE", value_name = "FILE", requires = "issuing_cert")]
     pub root_bundle: Option<PathBuf>,
 
-    /// Lets join tokens name /ns/<namespace>/sa/<service-account>, the identities of Kubernetes workloads
+    /// Lets join tokens name /ns/NAMESPACE/sa/SERVICE-ACCOUNT, the identities of Kubernetes workloads
     #[arg(long, env = "KITH_JOIN_TOKENS_FOR_WORKLOADS")]
     pub join_tokens_for_workloads: bool,
 
