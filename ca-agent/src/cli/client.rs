@@ -16,7 +16,7 @@ use crate::config::{ADMIN_SOCKET, STATE_DIR};
 /// Which agent.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Target {
-    /// The running agent's socket [default: <state-dir>/admin.sock]
+    /// The running agent's socket [default: STATE-DIR/admin.sock]
     #[arg(long, env = "KITH_ADMIN_SOCKET", value_name = "PATH")]
     admin_socket: Option<PathBuf>,
     /// The running agent's state directory, where its socket is by default
