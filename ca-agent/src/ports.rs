@@ -145,7 +145,7 @@ fn with_common(router: Router, names: &[&'static str], health: &mut Health) -> R
         builder
     };
     Ok(router
-        .add_service(health.service(names))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+        .add_service(health.service(names).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(LARGEST_REQUEST)))
 }

@@ -1,5 +1,8 @@
 //! One record for every certificate and every refusal: in the store, and as a line of the log.
 
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, Semaphore};
 use tracing::{error, info};
 
 use crate::{
@@ -7,12 +10,44 @@ use crate::{
     time,
 };
 
-/// Writes the record of what belongs to no certificate. It can't be undone by a store that is down, so a failure to
-/// store it is only said; the line in the log is there.
-pub(super) async fn record(store: &dyn Store, record: &AuditRecord) {
-    log(record);
-    if let Err(reason) = store.audit(record).await {
-        error!(%reason, "An audit record could not be stored");
+/// How many refusals may wait to be stored: strangers can cause them faster than any disk takes them.
+const MOST_WAITING: usize = 1024;
+
+/// Where the records go of what belongs to no certificate.
+pub(super) struct Trail {
+    store: Arc<dyn Store>,
+    room: Semaphore,
+    turn: Mutex<()>,
+}
+
+impl Trail {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, room: Semaphore::new(MOST_WAITING), turn: Mutex::new(()) }
+    }
+
+    /// Writes the record of a refusal. They take turns, so that an issuance waits behind one of them at most.
+    pub(super) async fn refused(&self, record: &AuditRecord) {
+        log(record);
+        match self.room.try_acquire() {
+            Err(_) => error!("An audit record could not be stored: {MOST_WAITING} are waiting"),
+            Ok(_room) => {
+                let _turn = self.turn.lock().await;
+                self.store(record).await;
+            }
+        }
+    }
+
+    /// Writes the record of what was handed out again.
+    pub(super) async fn repeated(&self, record: &AuditRecord) {
+        log(record);
+        self.store(record).await;
+    }
+
+    /// What happened can't be undone by a store that is down, so a failure is only said; the line in the log is there.
+    async fn store(&self, record: &AuditRecord) {
+        if let Err(reason) = self.store.audit(record).await {
+            error!(%reason, "An audit record could not be stored");
+        }
     }
 }
 

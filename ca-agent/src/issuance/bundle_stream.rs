@@ -15,6 +15,8 @@ use crate::{bundles::Bundles, metrics::Metrics, reply::refused, store::Store};
 
 /// Streams at once, on both ports together. A stream is cheap, but strangers may open them.
 const MOST_STREAMS: i64 = 50_000;
+/// Strangers get no more once so many are open: they must not keep those out who have proved who they are.
+const MOST_FOR_STRANGERS: i64 = MOST_STREAMS / 2;
 
 /// One stream's end of everything.
 pub(super) struct Watcher {
@@ -34,7 +36,8 @@ pub(super) fn begin(
     requests: Streaming<WatchTrustBundleRequest>,
     metrics: &Metrics,
 ) -> Result<Answers, Status> {
-    let open = OpenStream::new(metrics.bundle_streams.clone())
+    let most = if watcher.peer.is_some() { MOST_STREAMS } else { MOST_FOR_STRANGERS };
+    let open = OpenStream::new(metrics.bundle_streams.clone(), most)
         .ok_or_else(|| refused(Code::ResourceExhausted, "too_many_streams", "too many streams are open"))?;
     // Room for one set: a slow reader gets the newest when it is ready, not every one in between.
     let (answers, stream) = mpsc::channel(1);
@@ -116,15 +119,35 @@ async fn end_of(peer: Option<Arc<Leaf>>, clock: Clock) {
 struct OpenStream(Gauge);
 
 impl OpenStream {
-    fn new(gauge: Gauge) -> Option<Self> {
+    /// One more, unless there are so many already.
+    fn new(gauge: Gauge, most: i64) -> Option<Self> {
         let before = gauge.inc();
         let open = Self(gauge);
-        (before < MOST_STREAMS).then_some(open)
+        (before < most).then_some(open)
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_leave_room_for_those_who_are_proved() {
+        let gauge = Gauge::default();
+        let strangers: Vec<_> = std::iter::repeat_with(|| OpenStream::new(gauge.clone(), MOST_FOR_STRANGERS))
+            .map_while(std::convert::identity)
+            .collect();
+        assert_eq!(strangers.len(), usize::try_from(MOST_FOR_STRANGERS).unwrap());
+        // Whoever was refused is not counted.
+        assert_eq!(gauge.get(), MOST_FOR_STRANGERS);
+        assert!(OpenStream::new(gauge.clone(), MOST_STREAMS).is_some());
+        drop(strangers);
+        assert_eq!(gauge.get(), 0);
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct Issuance {
     trust_domain: TrustDomain,
     authorities: Arc<Authorities>,
     store: Arc<dyn Store>,
+    audit: audit::Trail,
     clock: Clock,
     metrics: Metrics,
     by_source: Limit<IpAddr>,
@@ -78,7 +79,8 @@ impl Issuance {
         metrics: Metrics,
     ) -> Self {
         let (by_source, by_identity) = (Limit::new(config.requests_per_minute), Limit::new(config.requests_per_minute));
-        Self { config, trust_domain, authorities, store, clock, metrics, by_source, by_identity }
+        let audit = audit::Trail::new(Arc::clone(&store));
+        Self { config, trust_domain, authorities, store, audit, clock, metrics, by_source, by_identity }
     }
 
     /// The certificate chain for one request, leaf first. Everything about it is on disk before this returns.
@@ -99,7 +101,7 @@ impl Issuance {
             // A flood of requests must not become a flood of writes: the first of a row stands for it.
             if !matches!(refusal, Refusal::RateLimited { first: false }) {
                 trail.event = AuditEvent::Refused { reason };
-                audit::record(&*self.store, &trail).await;
+                self.audit.refused(&trail).await;
             }
         }
         result
@@ -162,7 +164,7 @@ impl Issuance {
         let certificate = certificate.ok_or(AttestError::TokenSpent)?;
         trail.event = AuditEvent::Repeated;
         trail.serial = Some(certificate.serial);
-        audit::record(&*self.store, trail).await;
+        self.audit.repeated(trail).await;
         Ok(certificate.chain)
     }
 

@@ -1,7 +1,13 @@
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use rcgen::KeyPair;
+use sqlx::Executor as _;
 use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
 
 use crate::common::{Key, Tested, WEB, by_token, reason};
 
@@ -73,6 +79,21 @@ async fn a_request_larger_than_any_of_ours_is_not_even_read() {
 }
 
 #[tokio::test]
+async fn nor_is_one_to_health_or_reflection() {
+    let tested = Tested::start(&[]).await;
+    let (channel, long) = (tested.attest_channel().await, "x".repeat(1 << 20));
+    let check = HealthCheckRequest { service: long.clone() };
+    assert_eq!(HealthClient::new(channel.clone()).check(check).await.unwrap_err().code(), Code::OutOfRange);
+    // What is not even read is not answered; the stream just ends.
+    let question =
+        ServerReflectionRequest { host: long, message_request: Some(MessageRequest::ListServices(String::new())) };
+    let mut reflection = ServerReflectionClient::new(channel);
+    let answers = reflection.server_reflection_info(tokio_stream::once(question)).await.unwrap();
+    let answer = answers.into_inner().message().await;
+    assert!(!matches!(answer, Ok(Some(_))), "{answer:?}");
+}
+
+#[tokio::test]
 async fn too_many_requests_are_told_to_come_later() {
     let tested = Tested::start(&["--requests-per-minute=3"]).await;
     let mut client = tested.attest().await;
@@ -106,4 +127,46 @@ async fn every_refusal_is_one_audit_record() {
     let [(reason, attestation, hash, source)] = rows.as_slice() else { panic!("{rows:?}") };
     assert_eq!((reason.as_str(), attestation.as_str(), source.as_str()), ("token_unknown", "join_token", "127.0.0.1"));
     assert_eq!(hash.len(), 64);
+}
+
+/// Whoever asks for a certificate waits behind one refusal, not behind all that strangers have caused.
+#[tokio::test]
+async fn a_flood_of_refusals_keeps_nobody_waiting_for_a_certificate() {
+    const FLOOD: usize = 48;
+    let tested = Tested::start(&[]).await;
+    let token = tested.token(WEB).await;
+    let (stranger, mut client) = (tested.attest().await, tested.attest().await);
+    // So that the connection stands.
+    client.issue_certificate(by_token("nonsense", vec![])).await.unwrap_err();
+    let mut database = tested.database().await;
+    database.execute("BEGIN EXCLUSIVE").await.unwrap();
+
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..FLOOD {
+        let (mut stranger, request) = (stranger.clone(), by_token("nonsense", Key::new().csr()));
+        flood.spawn(async move { stranger.issue_certificate(request).await });
+    }
+    let refused = format!("kith_ca_refused_total{{reason=\"token_unknown\"}} {FLOOD}\n");
+    tested.until("all are refused", async |tested| tested.page("/metrics").await.1.contains(&refused)).await;
+    let mut issuance = std::pin::pin!(client.issue_certificate(by_token(&token, Key::new().csr())));
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut issuance).await;
+    assert!(early.is_err(), "nothing can be recorded: {early:?}");
+    database.execute("ROLLBACK").await.unwrap();
+    issuance.await.unwrap();
+    while let Some(ended) = flood.join_next().await {
+        ended.unwrap().unwrap_err();
+    }
+
+    let before: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM audit WHERE reason = 'token_unknown' AND id < (SELECT max(id) FROM audit WHERE event = 'issued')",
+    )
+    .fetch_one(&mut tested.database().await)
+    .await
+    .unwrap();
+    assert!(before <= 2, "{before} refusals were recorded first");
+    let all: i64 = sqlx::query_scalar("SELECT count(*) FROM audit WHERE reason = 'token_unknown'")
+        .fetch_one(&mut tested.database().await)
+        .await
+        .unwrap();
+    assert_eq!(all, i64::try_from(FLOOD).unwrap(), "and each of them is recorded");
 }
