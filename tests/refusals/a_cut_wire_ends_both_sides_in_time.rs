@@ -50,7 +50,7 @@ fn when_the_wire_is_cut_both_ends_end_at_the_user_timeout() {
             }));
         }
     }
-    let unreached = tcp::connect(&mesh.front, mesh.web.at(BUSY)).unwrap();
+    let unreached = tcp::connect(&mesh.front, mesh.web.at(BUSY));
     assert!(is_reset(unreached, b"said at once"), "nobody is reached over a cut wire");
     mesh.outbound.wait_for_record(&json!({ "direction": "outbound", "outcome": "failed", "reason": "dial_timeout" }));
 

@@ -150,8 +150,14 @@ pub(crate) fn open(sidecar: &Sidecar, direction: &str) -> f64 {
 }
 
 /// Sends this and reads to the end: whether that was a reset without a byte before it.
-pub(crate) fn is_reset(mut stream: TcpStream, send: &[u8]) -> bool {
+///
+/// The reset may come before we have looked at the connection that was made; one that was refused is no reset.
+pub(crate) fn is_reset(connected: std::io::Result<TcpStream>, send: &[u8]) -> bool {
     let is_reset = |error: &std::io::Error| matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+    let mut stream = match connected {
+        Ok(stream) => stream,
+        Err(error) => return is_reset(&error),
+    };
     if let Err(error) = stream.write_all(send) {
         return is_reset(&error);
     }

@@ -27,7 +27,7 @@ fn what_refuses_on_kith_1_is_named_in_both_records() {
 fn an_application_that_does_not_listen(mesh: &Mesh) {
     let at = mesh.web.at(NOBODY_LISTENS);
     for words in [&b""[..], b"said at once"] {
-        assert!(is_reset(tcp::connect(&mesh.front, at).unwrap(), words), "a closed port is a reset");
+        assert!(is_reset(tcp::connect(&mesh.front, at), words), "a closed port is a reset");
     }
     mesh.outbound.wait_for_record(&json!({
         "direction": "outbound", "outcome": "refused", "reason": "peer_application_unreachable",
@@ -52,7 +52,7 @@ fn an_application_that_does_not_listen(mesh: &Mesh) {
 fn a_rule_that_refuses(mesh: &Mesh) {
     let at = mesh.web.at(FORBIDDEN);
     let forbidden = Server::echo(&mesh.web, at);
-    assert!(is_reset(tcp::connect(&mesh.front, at).unwrap(), b"said at once"), "a refusal is a reset");
+    assert!(is_reset(tcp::connect(&mesh.front, at), b"said at once"), "a refusal is a reset");
     mesh.outbound.wait_for_record(&json!({
         "direction": "outbound", "outcome": "refused", "reason": "alert_access_denied", "original_destination": at,
     }));
@@ -97,7 +97,7 @@ fn whatever_else_is_answered(mesh: &Mesh) {
         let at = mesh.ghost.at(port);
         let _ghost = ghost(mesh, port, peer);
         let before = closed(&mesh.outbound, "outbound", outcome, reason);
-        let application = tcp::connect(&mesh.front, at).unwrap();
+        let application = tcp::connect(&mesh.front, at);
         assert!(is_reset(application, b"said at once"), "{reason}: the application's connection is reset");
         mesh.outbound.wait_for_record(&json!({
             "direction": "outbound", "outcome": outcome, "reason": reason, "original_destination": at,

@@ -79,7 +79,7 @@ fn each_wrong_server_is_told_its_alert_and_recorded_by_its_own_reason() {
         server.wait_for_log("ACCEPT", Duration::from_secs(20));
         let before = refused(&mesh.outbound, "outbound", case.reason);
 
-        let application = tcp::connect(&mesh.front, at).unwrap();
+        let application = tcp::connect(&mesh.front, at);
         assert!(is_reset(application, SECRET), "{}: the application's connection is reset", case.name);
         server.wait_for_exit(Duration::from_secs(30));
         if let Some(alert) = case.alert {
@@ -106,7 +106,7 @@ fn another_identity_at_a_meshed_address_is_refused(mesh: &Mesh) {
     let files = mesh.pki.write(&Leaf::of(spiffe_id(PARTNER)), &mesh.ghost.dir_of("svid", 0), 0);
     let server = s_server(&mesh.ghost, at, &files).args(["-naccept", "1", "-alpn", "kith/1"]).spawn();
     server.wait_for_log("ACCEPT", Duration::from_secs(20));
-    assert!(is_reset(tcp::connect(&mesh.front, at).unwrap(), SECRET), "an impostor at a meshed address");
+    assert!(is_reset(tcp::connect(&mesh.front, at), SECRET), "an impostor at a meshed address");
     server.wait_for_exit(Duration::from_secs(30));
     let log = server.log();
     assert!(log.contains("SSL alert number 49") && !log.contains("only the partner"), "{log}");
@@ -127,7 +127,7 @@ fn a_plaintext_server_hears_a_hello_at_most(mesh: &Mesh) {
             hearing.lock().unwrap().extend_from_slice(&buffer[..read]);
         }
     });
-    let application = tcp::connect(&mesh.front, at).unwrap();
+    let application = tcp::connect(&mesh.front, at);
     assert!(is_reset(application, SECRET), "plaintext where mutual TLS was promised: a reset");
     mesh.outbound.wait_for_record(&json!({ "outcome": "refused", "reason": "protocol", "dialled": at }));
     wait_until("the plaintext server has heard a hello", Duration::from_secs(20), || !heard.lock().unwrap().is_empty());
