@@ -11,7 +11,10 @@ mod token;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kith_runtime::exit::{self, Failure};
+use kith_runtime::{
+    exit::{self, Failure},
+    settings,
+};
 use tokio::runtime::Builder;
 
 use self::{client::Target, show::Output};
@@ -57,7 +60,7 @@ struct Common {
 #[must_use]
 pub fn main() -> ExitCode {
     // A wrong flag ends here with code 2, and names itself, its value and what was expected.
-    exit::finish(run(Arguments::parse().command))
+    exit::finish(run(settings::parse::<Arguments>().command))
 }
 
 fn run(command: Command) -> Result<(), Failure> {

@@ -2,16 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use kith_proxy::{
     app,
     config::{Cli, Command},
     init, status_client,
 };
-use kith_runtime::exit;
+use kith_runtime::{exit, settings};
 
 fn main() -> ExitCode {
-    exit::finish(match Cli::parse().command {
+    exit::finish(match settings::parse::<Cli>().command {
         Command::Init(config) => init::run(&config),
         Command::Run(config) => app::run(*config),
         Command::Status(args) => app::block_on(status_client::run(args)),

@@ -49,7 +49,7 @@ fn of_the_sidecar() {
         let by_flag = pod.command(kith_proxy()).args(["run", &format!("{flag}={value}")]).output();
         assert_says(&by_flag, &[flag, value, expected]);
         let by_variable = pod.command(kith_proxy()).arg("run").env(variable, value).output();
-        assert_says(&by_variable, &[flag, value, expected]);
+        assert_says(&by_variable, &[flag, variable, value, expected]);
     }
     for (variable, value, parts) in [
         ("KITH_LOG", "kith_proxy=loud", ["KITH_LOG", "kith_proxy=loud", "level"]),
@@ -90,7 +90,7 @@ fn of_the_agent() {
     ] {
         let serve = || pod.command(kith_ca_agent()).arg("serve").arg("--state-dir").arg(&state);
         assert_says(&serve().arg(format!("{flag}={value}")).output(), &[flag, value, expected]);
-        assert_says(&serve().env(variable, value).output(), &[flag, value, expected]);
+        assert_says(&serve().env(variable, value).output(), &[flag, variable, value, expected]);
     }
     let missing = pod.command(kith_ca_agent()).arg("serve").output();
     assert_says(&missing, &["--trust-domain"]);
