@@ -85,6 +85,7 @@ async fn reach(
             details.dialled = Some(endpoint.address);
             details.retries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
         });
+        early.begin_anew();
         match attempt(sidecar, &mut application, endpoint, &mut early, deadline, record).await {
             Attempt::Taken(wire) => {
                 let counters = sidecar.metrics.bytes(Direction::Outbound);

@@ -29,6 +29,8 @@ use self::{health::Health, service::Service};
 const STATUS_SERVICE: &str = "kith.status.v1alpha1.IdentityStatus";
 const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 
+/// No request of anybody's is larger.
+const LARGEST_REQUEST: usize = 64 * 1024;
 /// A client that has vanished without a word must not hold its connection for ever.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long answers under way may take once the process ends.
@@ -97,11 +99,14 @@ pub async fn serve(
     let health = Health::new(sources.readiness.clone(), shutdown.clone());
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .add_service(IdentityStatusServer::new(Service::new(sources, shutdown.clone())))
-        .add_service(HealthServer::new(health))
-        .add_service(reflection().build_v1()?)
+        .add_service(
+            IdentityStatusServer::new(Service::new(sources, shutdown.clone()))
+                .max_decoding_message_size(LARGEST_REQUEST),
+        )
+        .add_service(HealthServer::new(health).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(LARGEST_REQUEST))
         // Older clients, grpcurl among them, ask for this one.
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(LARGEST_REQUEST))
         .serve_with_incoming_shutdown(acceptor.accept(incoming), shutdown.clone().cancelled_owned());
     let patience = async {
         shutdown.cancelled().await;

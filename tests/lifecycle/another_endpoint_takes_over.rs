@@ -85,6 +85,25 @@ fn when_one_refuses_and_what_was_said_early_arrives_once() {
 }
 
 #[test]
+fn also_one_without_a_sidecar_hears_everything_from_the_first_byte() {
+    let net = Net::new();
+    let (control, client, first, second) = (net.pod("control"), net.pod("client"), net.pod("first"), net.pod("second"));
+    let agent = Agent::start(&control, &[]);
+    let mesh = MeshFile::new(&net).meshed(&client, FRONT).meshed(&first, WEB).workload(&second, "plain", None, "");
+    mesh.set_rest(REST);
+    let [outbound, _one] =
+        [(&client, FRONT), (&first, WEB)].map(|(pod, path)| Sidecar::of(pod, &agent, mesh.path(), path).ready());
+    let _server = Server::echo(&second, second.at(7001));
+    let text = tcp::pattern(8, 60_000);
+    let retried = (0..40).any(|round| {
+        exchange(&client, SERVICE.parse().unwrap(), &text);
+        outbound.wait_for_record(&json!({"connection": round + 1, "outcome": "closed", "bytes_sent": text.len()}));
+        outbound.records().iter().any(|record| record["retries"] == 1)
+    });
+    assert!(retried, "the endpoint where nobody listens was never asked first: {:#?}", outbound.records());
+}
+
+#[test]
 fn and_not_when_one_was_cut_after_it_may_have_delivered_something() {
     let net = Net::new();
     let (control, client, first, second) = (net.pod("control"), net.pod("client"), net.pod("first"), net.pod("second"));

@@ -9,7 +9,10 @@ use std::{
 use kith_identity::TrustDomain;
 use kith_mesh::{MeshFile, MeshFileError, SelfError};
 use kith_runtime::readiness::Gate;
-use tokio::{sync::watch, time::interval};
+use tokio::{
+    sync::watch,
+    time::{interval, sleep},
+};
 use tracing::{info, warn};
 
 use super::{Discovery, View};
@@ -17,6 +20,9 @@ use crate::{metrics::Metrics, transport::addrs::OwnAddresses};
 
 /// How often the file is looked at. A look is one stat call.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a changed file must stay as it is: the beginning of one that is still being written may be a whole mesh file,
+/// with fewer rules.
+const SETTLED: Duration = Duration::from_millis(50);
 /// How often the file is read although it looks the same: a clock may be too coarse to show a change.
 const READ_ANYWAY: u64 = 20;
 
@@ -128,6 +134,10 @@ impl StaticFile {
             if fresh == self.seen && !looks.is_multiple_of(READ_ANYWAY) {
                 continue;
             }
+            sleep(SETTLED).await;
+            if look(&self.path).ok() != fresh {
+                continue;
+            }
             self.seen = fresh;
             let read = self.read();
             self.tell(read.as_ref());
@@ -194,4 +204,34 @@ impl StaticFile {
 fn look(path: &Path) -> io::Result<Look> {
     let metadata = fs::metadata(path)?;
     Ok(Look { modified: (metadata.mtime(), metadata.mtime_nsec()), inode: metadata.ino(), size: metadata.size() })
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_runtime::{metrics::Registry, readiness::Readiness};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_beginning_of_a_file_that_is_being_written_is_not_taken_for_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mesh.yaml");
+        let metrics = Metrics::register(&mut Registry::new());
+        let (own, gate) = (OwnAddresses::default(), Readiness::new().gate("mesh", "not read yet"));
+        let (mut file, _discovery) =
+            StaticFile::new(path.clone(), "example.org".parse().unwrap(), own, metrics.clone(), gate);
+        assert_eq!(file.read_first().unwrap_err().as_str(), "unreadable");
+        let following = tokio::spawn(file.keep_current());
+
+        // Each would be told by a complaint of its own.
+        let beginning = "trust_domain: elsewhere.example\nmesh_networks: [10.88.0.0/16]\n";
+        sleep(LOOK - SETTLED / 2).await;
+        fs::write(&path, beginning).unwrap();
+        sleep(SETTLED).await;
+        fs::write(&path, format!("{beginning}worklods: []\n")).unwrap();
+        sleep(LOOK * 3).await;
+        following.abort();
+        let loads = |label| metrics.mesh_file_loads.with([label]).get();
+        assert_eq!((loads("trust_domain"), loads("syntax")), (0, 1));
+    }
 }

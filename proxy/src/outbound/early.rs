@@ -47,6 +47,11 @@ pub(super) enum Heard {
 }
 
 impl Early {
+    /// Another endpoint is asked, which has been sent nothing yet.
+    pub(super) fn begin_anew(&mut self) {
+        self.sent = 0;
+    }
+
     /// How much the application has said.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
@@ -57,14 +62,13 @@ impl Early {
         self.kept.split_off(self.sent)
     }
 
-    /// Sends what the application says, from its first byte, until the peer answers.
+    /// Sends what the application says until the peer answers.
     pub(super) async fn exchange(
         &mut self,
         application: &mut Socket,
         tls: &mut TlsStream<Socket>,
         deadline: Duration,
     ) -> Heard {
-        self.sent = 0;
         let exchange = poll_fn(|cx| {
             if let Poll::Ready(heard) = poll_answer(cx, tls) {
                 return Poll::Ready(heard);
