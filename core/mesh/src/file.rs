@@ -5,6 +5,7 @@ use crate::Mesh;
 
 mod build;
 mod error;
+mod names;
 mod policies;
 mod scalars;
 mod services;

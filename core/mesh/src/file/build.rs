@@ -1,10 +1,6 @@
 //! From what is written to what it means. Each step may rely on what the steps before it have checked.
 
-use std::collections::HashMap;
-
-use serde_saphyr::Spanned;
-
-use super::{MeshFile, MeshFileError, Network, Problem, policies, scalars::Name, services, workloads};
+use super::{MeshFile, MeshFileError, Network, policies, services, workloads};
 use crate::{Mesh, mesh::Networks};
 
 pub(super) fn mesh(file: MeshFile) -> Result<Mesh, MeshFileError> {
@@ -21,20 +17,4 @@ pub(super) fn mesh(file: MeshFile) -> Result<Mesh, MeshFileError> {
         services,
         permissive: policies.permissive,
     })
-}
-
-/// Names that must be unique, with the line on which each was given.
-#[derive(Default)]
-pub(super) struct Names(HashMap<String, u64>);
-
-impl Names {
-    pub(super) fn add(&mut self, name: &Spanned<Name>, field: impl Into<String>) -> Result<(), MeshFileError> {
-        match self.0.insert(name.value.0.clone(), name.referenced.line()) {
-            None => Ok(()),
-            Some(line) => {
-                let problem = Problem::DuplicateName { name: name.value.0.clone(), line };
-                Err(MeshFileError::at(name, field, problem))
-            }
-        }
-    }
 }

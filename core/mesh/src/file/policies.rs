@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     MeshFileError, NonEmpty, Problem, WorkloadEntry,
-    build::Names,
+    names::Names,
     scalars::{Alpn, Name, Port},
 };
 use crate::{Action, Layer, Mode, Policy, PortSettings, Rule, Source};

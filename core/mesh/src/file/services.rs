@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     Ip, MeshFileError, NonEmpty, Problem,
-    build::Names,
+    names::Names,
     scalars::{Name, Port},
     workloads::Workloads,
 };

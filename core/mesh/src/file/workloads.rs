@@ -6,7 +6,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     Ip, MeshFileError, NonEmpty, Problem,
-    build::Names,
+    names::Names,
     scalars::{Alpn, Name, Port},
 };
 use crate::{InboundPolicy, Kind, Mode, Policy, Workload, mesh::Networks};
