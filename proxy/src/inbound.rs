@@ -151,7 +151,6 @@ async fn deliver(sidecar: &Sidecar, mut tls: TlsStream<Socket>, to: OrigDst, rec
     match dial(sidecar, to, record).await {
         Ok(application) => {
             if is_kith && tls.write_all(&[Answer::Accepted.code()]).await.is_err() {
-                application.resetter().arm();
                 return Reason::new(Outcome::Reset, "wire_reset", "the peer went away before it was answered");
             }
             copy(sidecar, application, Stream::Tls(Box::new(tls)), record).await
@@ -176,7 +175,10 @@ async fn deliver(sidecar: &Sidecar, mut tls: TlsStream<Socket>, to: OrigDst, rec
 
 async fn dial(sidecar: &Sidecar, to: OrigDst, record: &Record) -> Result<Socket, Reason> {
     record.note(|details| details.dialled = Some(to.address()));
-    dial_own(to.address(), sidecar.settings.connect_timeout, &sidecar.transport).await
+    let application = dial_own(to.address(), sidecar.settings.connect_timeout, &sidecar.transport).await?;
+    // Until its bytes flow, nothing that happens to us is an end for the application.
+    application.resetter().arm();
+    Ok(application)
 }
 
 async fn copy(sidecar: &Sidecar, application: Socket, wire: Stream, record: &Record) -> Reason {

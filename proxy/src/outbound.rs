@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How many endpoints of a service are tried for one connection.
-const MOST_ATTEMPTS: usize = 3;
+const MOST_ATTEMPTS: u32 = 3;
 
 /// Takes one connection that capture led to the outbound port, to its end.
 pub async fn handle(sidecar: Arc<Sidecar>, tcp: TcpStream, client: SocketAddr) {
@@ -76,14 +76,14 @@ async fn reach(
     record: &Record,
 ) -> Result<Reason, Reason> {
     let mut early = Early::default();
-    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut ruled_out: Vec<SocketAddr> = Vec::new();
     let mut last = Reason::NO_ENDPOINT;
-    while tried.len() < MOST_ATTEMPTS {
-        let Some(endpoint) = sidecar.load.choose(destination, record.client().ip(), &tried) else { break };
+    for retries in 0..MOST_ATTEMPTS {
+        let Some(endpoint) = sidecar.load.choose(destination, record.client().ip(), &ruled_out) else { break };
         let _open = sidecar.load.count(endpoint.address);
         record.note(|details| {
             details.dialled = Some(endpoint.address);
-            details.retries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+            details.retries = retries;
         });
         early.begin_anew();
         match attempt(sidecar, &mut application, endpoint, &mut early, deadline, record).await {
@@ -95,11 +95,24 @@ async fn reach(
                 );
             }
             Attempt::Elsewhere(reason) => last = reason,
+            Attempt::Unproved(reason) => {
+                // Whoever is on the path can break a handshake, and must not turn a connection plain by that.
+                ruled_out.extend(plain_endpoints(destination, sidecar));
+                last = reason;
+            }
             Attempt::Over(reason) => return Err(reason),
         }
-        tried.push(endpoint.address);
+        ruled_out.push(endpoint.address);
     }
     Err(last)
+}
+
+/// The endpoints that are reached in plaintext over the wire.
+fn plain_endpoints(destination: &Destination, sidecar: &Sidecar) -> impl Iterator<Item = SocketAddr> {
+    let plain = |endpoint: &&Endpoint| {
+        matches!(endpoint.reach, Reach::Plain(_)) && !sidecar.own.contains(endpoint.address.ip())
+    };
+    destination.endpoints.iter().filter(plain).map(|endpoint| endpoint.address)
 }
 
 async fn attempt(

@@ -104,6 +104,33 @@ fn also_one_without_a_sidecar_hears_everything_from_the_first_byte() {
 }
 
 #[test]
+fn but_not_in_plaintext_where_somebody_on_the_path_may_have_broken_the_proof() {
+    let net = Net::new();
+    let (control, client, first, second) = (net.pod("control"), net.pod("client"), net.pod("first"), net.pod("second"));
+    let agent = Agent::start(&control, &[]);
+    let mesh = MeshFile::new(&net).meshed(&client, FRONT).meshed(&first, WEB).workload(&second, "plain", None, "");
+    mesh.set_rest(REST);
+    let outbound = Sidecar::of(&client, &agent, mesh.path(), FRONT).ready();
+    // What stands in for an attacker: it takes the connection to the meshed endpoint and answers no TLS.
+    let _broken = Server::start(&first, first.at(7001), |mut stream| _ = stream.write_all(b"no TLS"));
+    let plain = Server::echo(&second, second.at(7001));
+    let (mut refused, mut passed) = (0, 0);
+    while refused < 5 || passed < 1 {
+        match tcp::exchange(tcp::connect(&client, SERVICE.parse().unwrap()).unwrap(), b"secret") {
+            Ok(_) => passed += 1,
+            Err(_) => refused += 1,
+        }
+        assert!(refused + passed < 100, "chance asks both endpoints first now and then: {refused} {passed}");
+    }
+    assert_eq!(plain.accepted(), passed, "only connections for which chance had asked the plain endpoint first");
+    outbound
+        .wait_for_record(&json!({"outcome": "refused", "reason": "protocol", "dialled": first.at(7001).to_string()}));
+    for record in outbound.records() {
+        assert!(record["plaintext_reason"].is_null() || record["retries"] == 0, "{record}");
+    }
+}
+
+#[test]
 fn and_not_when_one_was_cut_after_it_may_have_delivered_something() {
     let net = Net::new();
     let (control, client, first, second) = (net.pod("control"), net.pod("client"), net.pod("first"), net.pod("second"));

@@ -22,6 +22,8 @@ pub(super) enum Attempt {
     Taken(Stream),
     /// It does not, and has delivered nothing: another may be tried.
     Elsewhere(Reason),
+    /// It does not, or somebody on the path made it look so: another may be tried that proves itself.
+    Unproved(Reason),
     /// Nobody may be tried any more: the endpoint may have delivered something, or the application has gone.
     Over(Reason),
 }
@@ -38,7 +40,7 @@ pub(super) async fn meshed(
     record.note(|details| details.expected = expected.ids.to_vec());
     let wire = match dial_wire(address, sidecar.settings.connect_timeout, &sidecar.transport).await {
         Ok(wire) => wire,
-        Err(reason) => return Attempt::Elsewhere(reason),
+        Err(reason) => return Attempt::Unproved(reason),
     };
     let (is_kith, alpn) = match &expected.protocol {
         Protocol::Kith => (true, vec![alpn::KITH.to_vec()]),
@@ -78,7 +80,7 @@ async fn refused(sidecar: &Sidecar, failed: Failed<Socket>) -> Attempt {
     }
     match failed.error {
         HandshakeError::OwnSvidExpired => Attempt::Over(reason),
-        _ => Attempt::Elsewhere(reason),
+        _ => Attempt::Unproved(reason),
     }
 }
 
