@@ -76,7 +76,7 @@ fn later_nothing_shows_until_expiry_then_new_connections_fail_closed_and_it_heal
     rig.agent.kill();
     let last = sidecars.iter().map(expiry).min().unwrap();
     let mut connections = 0;
-    while SystemTime::now() + Duration::from_secs(1) < last {
+    while SystemTime::now() + Duration::from_secs(2) < last {
         rig.echo().unwrap_or_else(|error| panic!("before the expiry, connection {connections}: {error}"));
         connections += 1;
         for sidecar in &sidecars {
@@ -92,8 +92,8 @@ fn later_nothing_shows_until_expiry_then_new_connections_fail_closed_and_it_heal
 
     // Fails closed, and says why.
     sidecars.iter().for_each(|sidecar| wait_for_reason(sidecar, &["the SVID expired at", "can't be reached"]));
-    let mut refused = rig.dial().unwrap();
-    let ended = refused.read(&mut [0; 1]).map_err(|error| error.kind());
+    // The reset may outrun the look at the connection that was made.
+    let ended = rig.dial().and_then(|mut refused| refused.read(&mut [0; 1])).map_err(|error| error.kind());
     assert_eq!(ended, Err(io::ErrorKind::ConnectionReset), "a new connection is reset");
     front.wait_for_record(&json!({"direction": "outbound", "outcome": "refused", "reason": "own_svid_expired"}));
     let hello = s_client(&rig.net.pod("stranger"), rig.server.at(ECHO), None).output();
@@ -102,7 +102,8 @@ fn later_nothing_shows_until_expiry_then_new_connections_fail_closed_and_it_heal
     let status = front.status(&["identity"]);
     assert!(text(&status, "last_error").contains("can't be reached"), "{status}");
     let table = rig.client.command(kith_tests::kith_proxy()).arg("status").run();
-    assert!(table.contains("failing since") && table.contains("ago)"), "the table says it: {table}");
+    let says = |name: &str, what: &str| table.lines().any(|line| line.starts_with(name) && line.contains(what));
+    assert!(says("valid until", "ago)") && says("last error", "can't be reached"), "the table says it: {table}");
     ping(&open, b"open connections live on").unwrap();
 
     // The CA is back. The SVIDs are no proof any more and the tokens are spent: that is said, until there are others.
