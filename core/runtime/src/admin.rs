@@ -1,7 +1,9 @@
 //! The admin endpoint: whether the process lives, whether it is ready, and its metrics. HTTP/1, nothing secret,
 //! and nothing that a stranger could make expensive.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+mod slots;
+
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -14,12 +16,12 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error};
 
+use self::slots::Slots;
 use crate::{
     accept,
     metrics::{self, Counter, Registry},
@@ -28,6 +30,9 @@ use crate::{
 
 /// How many connections are served at once; more are closed without an answer.
 pub const MAX_CONNECTIONS: usize = 64;
+
+/// How many of them one address may have: whoever holds all it can get keeps neither probes nor scrapers out.
+pub const MAX_CONNECTIONS_OF_ONE: usize = 16;
 
 /// How long a client may take to send its request's head, and then for the whole exchange.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -54,7 +59,7 @@ pub async fn serve(
     let admin = Admin {
         readiness,
         registry,
-        slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        slots: Slots::default(),
         connections: TaskTracker::new(),
         ending: CancellationToken::new(),
     };
@@ -62,7 +67,10 @@ pub async fn serve(
         let admin = admin.clone();
         let ended = admin.ending.clone().cancelled_owned();
         let errors = accept_errors.clone();
-        admin.connections.clone().spawn(accept::serve(listener, errors, ended, move |stream, _| admin.take(stream)));
+        admin
+            .connections
+            .clone()
+            .spawn(accept::serve(listener, errors, ended, move |stream, peer| admin.take(stream, peer.ip())));
     }
     // Also when this future is dropped: nothing of it lives on.
     let ending = admin.ending.clone().drop_guard();
@@ -76,14 +84,14 @@ pub async fn serve(
 struct Admin {
     readiness: Readiness,
     registry: Arc<Registry>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     connections: TaskTracker,
     ending: CancellationToken,
 }
 
 impl Admin {
-    fn take(&self, stream: TcpStream) {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+    fn take(&self, stream: TcpStream, source: IpAddr) {
+        let Some(slot) = self.slots.take(source.to_canonical()) else {
             debug!("Closed a connection to the admin endpoint: too many are open");
             return;
         };

@@ -177,12 +177,18 @@ async fn an_endless_head_is_refused() {
 async fn more_connections_than_slots_are_closed_until_one_is_free() {
     let served = start();
     let mut held = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
+    for _ in 0..MAX_CONNECTIONS_OF_ONE {
         held.push(TcpStream::connect(served.address).await.unwrap());
     }
     // Connections are accepted in order, so all the slots are taken when this one comes.
     let mut excess = TcpStream::connect(served.address).await.unwrap();
     assert_eq!(read_all(&mut excess).await, "");
+    // Nobody else is kept out.
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+    let mut other = other.connect(served.address).await.unwrap();
+    other.write_all(b"GET /livez HTTP/1.1\r\nhost: kith\r\n\r\n").await.unwrap();
+    assert_eq!(read_all(&mut other).await.get(..12), Some("HTTP/1.1 200"));
 
     held.pop();
     let freed = async {
