@@ -2,7 +2,6 @@
 
 pub(crate) mod ca;
 mod key_manager;
-mod names;
 pub(crate) mod rotator;
 pub(crate) mod slot;
 mod template;

@@ -8,7 +8,6 @@ mod ca_client;
 mod config;
 mod csr;
 mod gate;
-mod issuer;
 mod metrics;
 mod observed;
 pub(crate) mod private_file;

@@ -46,7 +46,8 @@ pub async fn handle(sidecar: Arc<Sidecar>, tcp: TcpStream, client: SocketAddr) {
         ended = serve(&sidecar, application, destination, &record) => ended,
         () = sidecar.abort.cancelled() => Err(Reason::ABORTED),
     };
-    record.end(ended.unwrap_or_else(|reason| reason));
+    let (Ok(reason) | Err(reason)) = ended;
+    record.end(reason);
 }
 
 /// An error means that nobody took the connection.

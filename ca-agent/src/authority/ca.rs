@@ -5,13 +5,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use kith_identity::{Serial, SpiffeId, TrustDomain};
+use kith_identity::{Serial, SpiffeId, TrustDomain, subject_name};
 use rcgen::{CertificateParams, Issuer, KeyPair, SubjectPublicKeyInfo};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::{names::rfc4514, template};
+use super::template;
 use crate::hash::Hash;
 
 /// What a CA certificate says of its holder.
@@ -70,7 +70,7 @@ impl CaFacts {
         Ok(Self {
             der: der.to_vec(),
             serial: Serial::from_bytes(cert.raw_serial()).map_err(|_| CaError::NotACertificate)?,
-            subject: rfc4514(cert.subject()),
+            subject: subject_name(der),
             not_before: system_time(cert.validity().not_before),
             not_after: system_time(cert.validity().not_after),
             spki_sha256: Hash::of(cert.public_key().raw).to_string(),

@@ -3,6 +3,7 @@
 //! Identities follow the SPIFFE standards: SPIFFE-ID §2 for names, X509-SVID §2–5 for certificates.
 
 mod bundle;
+mod distinguished_name;
 mod id;
 mod leaf;
 mod pattern;
@@ -11,6 +12,7 @@ mod svid;
 mod trust_domain;
 
 pub use bundle::{BundleError, TrustBundle, TrustBundles};
+pub use distinguished_name::{issuer_name, subject_name};
 pub use id::{IdError, SpiffeId};
 pub use leaf::{Leaf, LeafError};
 pub use pattern::{IdPattern, PatternError};

@@ -1,9 +1,9 @@
 use std::time::{Duration, SystemTime};
 
-use kith_identity::{Serial, SpiffeId, X509Svid};
+use kith_identity::{Serial, SpiffeId, X509Svid, issuer_name};
 use serde::{Deserialize, Serialize};
 
-use super::{config::Instance, csr::KEY_TYPE, issuer};
+use super::{config::Instance, csr::KEY_TYPE};
 
 /// What this workload is, and how its identity fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl SvidFacts {
         Self {
             id: svid.id().clone(),
             serial: svid.serial().clone(),
-            issuer: svid.chain().first().map(|leaf| issuer::name(leaf)).unwrap_or_default(),
+            issuer: svid.chain().first().map(|leaf| issuer_name(leaf)).unwrap_or_default(),
             not_before: svid.not_before(),
             not_after: svid.not_after(),
             key_type: KEY_TYPE,

@@ -6,8 +6,15 @@ use x509_parser::{
 };
 
 /// The issuer's name of a DER certificate as an RFC 4514 string; empty when there is none.
-pub(super) fn name(der: &[u8]) -> String {
+#[must_use]
+pub fn issuer_name(der: &[u8]) -> String {
     X509Certificate::from_der(der).map(|(_, cert)| rfc4514(cert.issuer())).unwrap_or_default()
+}
+
+/// The subject's name of a DER certificate as an RFC 4514 string; empty when there is none.
+#[must_use]
+pub fn subject_name(der: &[u8]) -> String {
+    X509Certificate::from_der(der).map(|(_, cert)| rfc4514(cert.subject())).unwrap_or_default()
 }
 
 fn rfc4514(name: &X509Name<'_>) -> String {
@@ -80,7 +87,7 @@ mod tests {
         for (kind, value) in parts {
             params.distinguished_name.push(kind.clone(), *value);
         }
-        name(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der())
+        issuer_name(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der())
     }
 
     #[test]
@@ -98,6 +105,20 @@ mod tests {
     #[test]
     fn nameless_is_empty() {
         assert_eq!(issuer_of(&[]), "");
-        assert_eq!(name(b"garbage"), "");
+        assert_eq!(issuer_name(b"garbage"), "");
+        assert_eq!(subject_name(b"garbage"), "");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_steers_a_terminal_or_ends_a_name_gets_through(value in "\\PC{0,20}|[\\x00-\\x7f]{0,20}") {
+            let text = escape(&value);
+            proptest::prop_assert!(!text.chars().any(char::is_control));
+            let mut escaped = false;
+            for c in text.chars() {
+                proptest::prop_assert!(escaped || !matches!(c, ',' | '+' | '"' | ';' | '<' | '>'), "{}", text);
+                escaped = c == '\\' && !escaped;
+            }
+        }
     }
 }
